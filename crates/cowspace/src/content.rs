@@ -1,0 +1,493 @@
+//! The bytes of a memory: reading, writing, and the operations that change them.
+//!
+//! Where a page's bytes are is asked in one order everywhere: a page that is present in the home's file is there; else it is where the tree says;
+//! a memory in its private home is read and written through its mapping, in which the kernel and the fault handler put everything together.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use host_memory::memfd::MemFd;
+use host_memory::page::{HostRange, page_size};
+use host_memory::pagemap::PageFlags;
+use host_memory::uffd::Protect;
+use memmap2::MmapMut;
+use page_tree::{LayerId, MemoryId, Place};
+use parking_lot::MutexGuard;
+
+use crate::engine::{Engine, Space};
+use crate::family::{FamilyState, Home, new_layer_id};
+use crate::no_memory;
+use crate::object::VmObject;
+use crate::options::Policy;
+use crate::status::Status;
+
+/// Bytes are moved in pieces of this many pages at most, so that no lock is held for long.
+const PIECE_PAGES: usize = 32;
+
+/// Both locks that the content of a memory can need. The address space is held if the memory is mapped: then its regions and its home stay as
+/// they are while the family is unlocked.
+pub(crate) struct Content<'a> {
+    pub(crate) engine: &'static Engine,
+    pub(crate) memory: MemoryId,
+    _space: Option<MutexGuard<'static, Space>>,
+    pub(crate) state: MutexGuard<'a, FamilyState>,
+}
+
+impl VmObject {
+    /// Locks what an operation on the content needs.
+    ///
+    /// LOCKS: the family alone says whether the memory is mapped; if it is, it is released and taken again behind the address space. Regions come
+    /// only with both locks held, so a memory without regions cannot get one while its family is locked.
+    pub(crate) fn content(&self, engine: &'static Engine) -> Content<'_> {
+        let state = self.family.lock();
+        if state.pages(self.memory).regions.is_empty() {
+            return Content { engine, memory: self.memory, _space: None, state };
+        }
+        drop(state);
+        let space = Some(engine.space());
+        Content { engine, memory: self.memory, _space: space, state: self.family.lock() }
+    }
+
+    /// The size of the VMO in bytes.
+    pub(crate) fn size(&self, state: &FamilyState) -> u64 {
+        state.tree.pages(self.vmo) * page_size() as u64
+    }
+
+    /// Checks that `offset..offset + len` lies in the VMO and gives it in bytes of the memory.
+    fn memory_bytes(&self, state: &FamilyState, offset: u64, len: u64) -> Result<Range<u64>, Status> {
+        let end = offset.checked_add(len).filter(|&end| end <= self.size(state)).ok_or(Status::OUT_OF_RANGE)?;
+        let first = self.first_page() * page_size() as u64;
+        Ok(first + offset..first + end)
+    }
+
+    /// Reads `buffer.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_RANGE`, before a byte is moved.
+    pub(crate) fn read(&self, engine: &'static Engine, buffer: &mut [u8], offset: u64) -> Result<(), Status> {
+        self.memory_bytes(&self.family.lock(), offset, buffer.len() as u64)?;
+        let mut bounce = Bounce::new()?;
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let piece = bounce.piece(at, buffer.len() - done);
+            let mut content = self.content(engine);
+            let bytes = self.memory_bytes(&content.state, at, piece.len() as u64)?;
+            content.read(piece, bytes.start)?;
+            drop(content);
+            // No lock is held here: the caller's buffer may lie in memory that the engine serves.
+            buffer[done..done + piece.len()].copy_from_slice(piece);
+            done += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Writes `buffer` at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_RANGE`, before a byte is moved; `NO_MEMORY`.
+    pub(crate) fn write(&self, engine: &'static Engine, buffer: &[u8], offset: u64) -> Result<(), Status> {
+        self.memory_bytes(&self.family.lock(), offset, buffer.len() as u64)?;
+        let mut bounce = Bounce::new()?;
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let piece = bounce.piece(at, buffer.len() - done);
+            piece.copy_from_slice(&buffer[done..done + piece.len()]);
+            let mut content = self.content(engine);
+            let bytes = self.memory_bytes(&content.state, at, piece.len() as u64)?;
+            content.write(piece, bytes.start)?;
+            done += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Writes zeros to `offset..offset + len`; whole pages are given up.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_RANGE`, `NO_MEMORY`.
+    pub(crate) fn zero(&self, engine: &'static Engine, offset: u64, len: u64) -> Result<(), Status> {
+        if len == 0 {
+            return Ok(());
+        }
+        let mut content = self.content(engine);
+        let bytes = self.memory_bytes(&content.state, offset, len)?;
+        let size = page_size() as u64;
+        let whole = bytes.start.next_multiple_of(size)..bytes.end / size * size;
+        if whole.start >= whole.end {
+            // Less than a page, or the end of one and the beginning of the next.
+            let middle = whole.start.min(bytes.end);
+            content.zero_part(bytes.start..middle)?;
+            return content.zero_part(middle..bytes.end);
+        }
+        content.zero_part(bytes.start..whole.start)?;
+        content.zero_pages(whole.start / size..whole.end / size)?;
+        content.zero_part(whole.end..bytes.end)
+    }
+
+    /// Gives every page that `offset..offset + len` touches memory of its own, keeping the bytes.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_RANGE` if the range rounded to whole pages is not inside; `NO_MEMORY`.
+    pub(crate) fn commit(&self, engine: &'static Engine, offset: u64, len: u64) -> Result<(), Status> {
+        let size = page_size() as u64;
+        let start = offset / size * size;
+        let end = offset
+            .checked_add(len)
+            .and_then(|end| end.checked_next_multiple_of(size))
+            .ok_or(Status::OUT_OF_RANGE)?;
+        let mut content = self.content(engine);
+        let bytes = self.memory_bytes(&content.state, start, end - start)?;
+        content.commit_pages(bytes.start / size..bytes.end / size)
+    }
+
+    /// Gives the pages back: they read as zeros.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_RANGE`; `NOT_SUPPORTED` for a clone and for a VMO that has clones; `INVALID_ARGS` if the range is not page-aligned.
+    pub(crate) fn decommit(&self, engine: &'static Engine, offset: u64, len: u64) -> Result<(), Status> {
+        let mut content = self.content(engine);
+        let bytes = self.memory_bytes(&content.state, offset, len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        if !content.state.tree.is_alone(self.vmo) {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        let size = page_size() as u64;
+        if !bytes.start.is_multiple_of(size) || !bytes.end.is_multiple_of(size) {
+            return Err(Status::INVALID_ARGS);
+        }
+        content.zero_pages(bytes.start / size..bytes.end / size)
+    }
+
+    /// Changes the size, rounded up to whole pages. The caller has checked that the VMO is resizable and its limit.
+    pub(crate) fn resize(&self, engine: &'static Engine, bytes: u64) -> Result<(), Status> {
+        let size = page_size() as u64;
+        let mut content = self.content(engine);
+        let old = content.state.tree.pages(self.memory);
+        let new = bytes.div_ceil(size);
+        if new > old {
+            // First all that can fail.
+            content.set_file_len(new * size)?;
+        }
+        if !bytes.is_multiple_of(size) && bytes < old * size {
+            content.zero_part(bytes..(new * size).min(old * size))?;
+        }
+        if new < old {
+            content.set_file_len(new * size)?;
+        }
+        content.state.tree.resize(self.memory, new);
+        let garbage = content.state.collect();
+        drop(content);
+        drop(garbage);
+        Ok(())
+    }
+}
+
+impl Content<'_> {
+    fn is_private(&self) -> bool {
+        matches!(self.state.pages(self.memory).home, Home::Private { .. })
+    }
+
+    /// Reads bytes of the memory into a buffer of the engine's own.
+    fn read(&mut self, into: &mut [u8], at: u64) -> Result<(), Status> {
+        if self.is_private() { self.read_private(into, at) } else { self.state.read(self.memory, into, at) }
+    }
+
+    /// Writes a buffer of the engine's own to the memory.
+    fn write(&mut self, from: &[u8], at: u64) -> Result<(), Status> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        if self.is_private() { self.write_private(from, at) } else { self.state.write(self.memory, from, at) }
+    }
+
+    /// Zeroes bytes that lie within one page, if anything but zeros can be there.
+    fn zero_part(&mut self, bytes: Range<u64>) -> Result<(), Status> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut bounce = Bounce::new()?;
+        let part = bounce.piece(bytes.start, (bytes.end - bytes.start) as usize);
+        self.read(part, bytes.start)?;
+        if part.iter().all(|&byte| byte == 0) {
+            return Ok(());
+        }
+        part.fill(0);
+        self.write(part, bytes.start)
+    }
+
+    /// Gives whole pages up: they are zero from now on.
+    fn zero_pages(&mut self, pages: Range<u64>) -> Result<(), Status> {
+        let held = self.state.runs_in(self.memory, pages.clone());
+        // From here on a fault in these pages is answered with zeros.
+        self.state.tree.zero(self.memory, pages.clone());
+        let size = page_size() as u64;
+        let bytes = pages.start * size..pages.end * size;
+        match &self.state.pages(self.memory).home {
+            Home::None => {}
+            Home::MemFd { file, .. } => file.punch(bytes).map_err(no_memory("punching a hole"))?,
+            Home::Private { .. } => {
+                let region = self.private_region();
+                let (policy, engine) = (region.policy, self.engine);
+                let Some(range) = region.addresses(pages.start, pages.end) else { return Ok(()) };
+                let held: Vec<HostRange> = held
+                    .iter()
+                    .filter(|run| run.place != Place::Zero)
+                    .filter_map(|run| region.addresses(run.pages.start, run.pages.end))
+                    .collect();
+                MutexGuard::unlocked(&mut self.state, || match policy {
+                    Policy::Traced => discard_traced(engine, range),
+                    Policy::Native => zero_native(engine, range, &held),
+                })?;
+            }
+        }
+        let garbage = self.state.collect();
+        MutexGuard::unlocked(&mut self.state, || drop(garbage));
+        Ok(())
+    }
+
+    /// Makes pages the memory's own.
+    fn commit_pages(&mut self, pages: Range<u64>) -> Result<(), Status> {
+        if self.is_private() {
+            self.commit_private(&pages)?;
+        } else {
+            self.state.commit(self.memory, &pages)?;
+        }
+        let garbage = self.state.collect();
+        MutexGuard::unlocked(&mut self.state, || drop(garbage));
+        Ok(())
+    }
+
+    /// Lets the home's file, if there is one, follow the memory's size.
+    fn set_file_len(&mut self, bytes: u64) -> Result<(), Status> {
+        let pages = self.state.pages_mut(self.memory);
+        match &mut pages.home {
+            Home::MemFd { file, .. } => file.set_len(bytes).map_err(no_memory("resizing a file")),
+            Home::None | Home::Private { .. } => Ok(()),
+        }
+    }
+}
+
+/// Takes pages away, so that they fault again. A page that is write-protected would leave a mark behind where no zero page can be put, so the protection goes first.
+fn discard_traced(engine: &Engine, range: HostRange) -> Result<(), Status> {
+    if let Some(tracer) = engine.started_tracer() {
+        tracer.protect(range, Protect::None)?;
+    }
+    engine.reservation.discard(range).map_err(no_memory("discarding pages"))
+}
+
+/// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else shows zeros already.
+fn zero_native(engine: &Engine, range: HostRange, held: &[HostRange]) -> Result<(), Status> {
+    let mut dirty = held.to_vec();
+    engine
+        .pagemap
+        .scan(range, PageFlags::PRIVATE, |pages, _| dirty.push(pages))
+        .map_err(no_memory("scanning a private mapping"))?;
+    let bounce = Bounce::new()?;
+    for pages in dirty {
+        for at in (pages.start()..pages.end()).step_by(bounce.0.len()) {
+            let len = bounce.0.len().min(pages.end() - at);
+            engine
+                .memory
+                .write(engine.reservation, at, &bounce.0[..len])
+                .map_err(no_memory("zeroing a private mapping"))?;
+        }
+    }
+    Ok(())
+}
+
+impl FamilyState {
+    /// The memory's own file, made now if there is none. It begins complete if nothing else holds a page of the memory.
+    pub(crate) fn file(&mut self, memory: MemoryId) -> Result<(LayerId, &mut MemFd), Status> {
+        if matches!(self.pages(memory).home, Home::None) {
+            let len = self.tree.pages(memory).saturating_mul(page_size() as u64);
+            let file = MemFd::create("cowspace-vmo", len).map_err(no_memory("making a file for a VMO"))?;
+            let complete = self.tree.is_blank(memory);
+            self.pages_mut(memory).home = Home::MemFd { layer: new_layer_id(), file, complete };
+        }
+        match &mut self.pages_mut(memory).home {
+            Home::MemFd { layer, file, .. } => Ok((*layer, file)),
+            Home::None | Home::Private { .. } => unreachable!("a memory in its private home is written through its mapping"),
+        }
+    }
+
+    /// Reads bytes of a memory that is not in its private home.
+    pub(crate) fn read(&self, memory: MemoryId, into: &mut [u8], at: u64) -> Result<(), Status> {
+        let Home::MemFd { file, complete, .. } = &self.pages(memory).home else {
+            return self.read_layers(memory, into, at);
+        };
+        if *complete {
+            return file.read_at(into, at).map_err(no_memory("reading a file"));
+        }
+        let bytes = at..at + into.len() as u64;
+        let mut done = at;
+        let mut result = Ok(());
+        let mut part = |bytes: Range<u64>, present: bool| {
+            let into = &mut into[(bytes.start - at) as usize..(bytes.end - at) as usize];
+            let read = match present {
+                true => file.read_at(into, bytes.start).map_err(no_memory("reading a file")),
+                false => self.read_layers(memory, into, bytes.start),
+            };
+            result = result.and(read);
+        };
+        file.data(page_bytes(&bytes), |data| {
+            let data = data.start.max(bytes.start)..data.end.min(bytes.end);
+            part(done..data.start, false);
+            part(data.clone(), true);
+            done = data.end;
+        })
+        .map_err(no_memory("reading a file's extents"))?;
+        part(done..bytes.end, false);
+        result
+    }
+
+    /// Reads bytes from where the tree says they are, which are layers and zeros.
+    pub(crate) fn read_layers(&self, memory: MemoryId, into: &mut [u8], at: u64) -> Result<(), Status> {
+        let size = page_size() as u64;
+        let end = at + into.len() as u64;
+        let mut done = at;
+        while done < end {
+            let run = self.tree.run(memory, done / size..end.div_ceil(size));
+            let until = (run.pages.end * size).min(end);
+            let part = &mut into[(done - at) as usize..(until - at) as usize];
+            match run.place {
+                Place::In(layer, page) => match self.layer(layer) {
+                    Some(layer) => {
+                        let offset = page * size + (done - run.pages.start * size);
+                        layer.read_at(part, offset).map_err(no_memory("reading a layer"))?;
+                    }
+                    // Committed in the home's file and not touched since: the kernel calls that a hole.
+                    None => part.fill(0),
+                },
+                Place::Zero => part.fill(0),
+            }
+            done = until;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes to a memory that is not in its private home.
+    pub(crate) fn write(&mut self, memory: MemoryId, from: &[u8], at: u64) -> Result<(), Status> {
+        let bytes = at..at + from.len() as u64;
+        let size = page_size() as u64;
+        self.file(memory)?;
+        let whole = page_bytes(&bytes);
+        // The first and the last page may be written in part: what else is in them must be there first.
+        if whole.start != bytes.start {
+            self.bring(memory, whole.start / size..whole.start / size + 1)?;
+        }
+        if whole.end != bytes.end {
+            self.bring(memory, bytes.end / size..bytes.end / size + 1)?;
+        }
+        let (layer, file) = self.file(memory)?;
+        file.write_at(from, at).map_err(no_memory("writing a file"))?;
+        self.tree.own(memory, whole.start / size..whole.end / size, layer, whole.start / size);
+        Ok(())
+    }
+
+    /// Copies pages into the home's file unless they are there, without making them the memory's own. Whole pages at once: a page that is present
+    /// is right, for every mapping.
+    ///
+    /// A page that is not present stays so while the family is locked: without this function only the fault handler adds pages, under this lock, to a
+    /// file that is not complete.
+    fn bring(&mut self, memory: MemoryId, pages: Range<u64>) -> Result<(), Status> {
+        let Home::MemFd { file, complete: false, .. } = &self.pages(memory).home else { return Ok(()) };
+        let size = page_size() as u64;
+        let bytes = pages.start * size..pages.end * size;
+        let mut gaps = Vec::new();
+        let mut done = bytes.start;
+        file.data(bytes.clone(), |data| {
+            gaps.push(done..data.start);
+            done = data.end;
+        })
+        .map_err(no_memory("reading a file's extents"))?;
+        gaps.push(done..bytes.end);
+
+        let mut bounce = Bounce::new()?;
+        for gap in gaps {
+            let mut at = gap.start;
+            while at < gap.end {
+                let piece = bounce.piece(at, (gap.end - at) as usize);
+                self.read_layers(memory, piece, at)?;
+                let (_, file) = self.file(memory)?;
+                file.write_at(piece, at).map_err(no_memory("writing a file"))?;
+                at += piece.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes pages of a memory that is not in its private home its own.
+    fn commit(&mut self, memory: MemoryId, pages: &Range<u64>) -> Result<(), Status> {
+        let size = page_size() as u64;
+        self.fill(memory, pages)?;
+        let (layer, file) = self.file(memory)?;
+        // Keeps the bytes that are there and adds zeros where there are none.
+        file.allocate(pages.start * size..pages.end * size).map_err(no_memory("committing pages"))?;
+        self.tree.own(memory, pages.clone(), layer, pages.start);
+        Ok(())
+    }
+
+    /// Copies all pages of the range that lie in layers and are not in the home's file into it, without making them the memory's own.
+    pub(crate) fn fill(&mut self, memory: MemoryId, pages: &Range<u64>) -> Result<(), Status> {
+        self.file(memory)?;
+        let mut at = pages.start;
+        while at < pages.end {
+            let run = self.tree.run(memory, at..pages.end);
+            at = run.pages.end;
+            if let Place::In(layer, _) = run.place
+                && self.layer(layer).is_some()
+            {
+                self.bring(memory, run.pages)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The whole pages that a range of bytes touches.
+fn page_bytes(bytes: &Range<u64>) -> Range<u64> {
+    let size = page_size() as u64;
+    bytes.start / size * size..bytes.end.next_multiple_of(size)
+}
+
+/// Memory of the engine's own, through which bytes pass on their way between a caller and a VMO. It is mapped and not allocated: the program's
+/// allocator may live in a VMO.
+pub(crate) struct Bounce(MmapMut);
+
+impl Bounce {
+    pub(crate) fn new() -> Result<Bounce, Status> {
+        MmapMut::map_anon(PIECE_PAGES * page_size()).map(Bounce).map_err(no_memory("mapping a bounce buffer"))
+    }
+
+    /// A piece for at most `want` bytes from offset `at` on, which ends at a page boundary if it does not end before.
+    fn piece(&mut self, at: u64, want: usize) -> &mut [u8] {
+        let len = self.0.len() - (at % page_size() as u64) as usize;
+        &mut self.0[..want.min(len)]
+    }
+
+    /// All of it, to look at.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// All of it.
+    pub(crate) fn all(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl VmObject {
+    /// The VMO's own size in pages, and where it lies in its memory.
+    pub(crate) fn window(self: &Arc<Self>, state: &FamilyState) -> Range<u64> {
+        let first = self.first_page();
+        first..first + state.tree.pages(self.vmo)
+    }
+}

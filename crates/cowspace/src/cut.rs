@@ -1,0 +1,610 @@
+//! Stopping a memory's writers at one instant, and making a layer of what they wrote.
+//!
+//! Everything here runs with the address space locked, so no region comes, goes or changes its permissions meanwhile, and no call writes to the
+//! memory. What is left are threads that store through mappings. They are stopped in one of these ways (why each is a consistent cut is in
+//! `docs/architecture.md`):
+//!
+//! - *parked*: the faults of a traced region are dropped by the handler until they are woken. [`Parked`] is that state; dropping it wakes them.
+//! - *replaced*: a `mmap` over the mapping is one instant for all threads.
+//! - *the world stopped*: no other thread runs ([`host_memory::stop`]). Meanwhile nothing may allocate: a stopped thread may be inside `malloc`.
+
+use std::ops::Range;
+
+use host_memory::memfd::{MemFd, SealError};
+use host_memory::page::{HostRange, Prot, page_size};
+use host_memory::pagemap::PageFlags;
+use host_memory::reserve::{Prepared, Source};
+use host_memory::stop::stop_other_threads;
+use host_memory::uffd::{Modes, Protect};
+use page_tree::{LayerId, MemoryId, Place};
+
+use crate::content::Bounce;
+use crate::engine::{Engine, Space};
+use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
+use crate::no_memory;
+use crate::object::VmObject;
+use crate::options::Policy;
+use crate::plan::Plan;
+use crate::resolver::Tracer;
+use crate::status::Status;
+
+/// The mappings of one memory, piece by piece: one VMA each.
+struct Piece {
+    range: HostRange,
+    prot: Prot,
+    /// Page of the memory at the start of the range.
+    page: u64,
+}
+
+impl Piece {
+    fn offset(&self) -> u64 {
+        self.page * page_size() as u64
+    }
+}
+
+/// The regions of a memory whose faults wait. Dropping it lets them go on.
+struct Parked<'a> {
+    tracer: &'a Tracer,
+    family: &'a Family,
+    memory: MemoryId,
+}
+
+impl<'a> Parked<'a> {
+    /// After this the handler resolves no fault of these regions: it looks at the flag and installs its page under one lock of the family.
+    fn new(tracer: &'a Tracer, family: &'a Family, memory: MemoryId) -> Parked<'a> {
+        let parked = Parked { tracer, family, memory };
+        parked.set(true);
+        parked
+    }
+
+    fn set(&self, parked: bool) -> Vec<HostRange> {
+        let mut state = self.family.lock();
+        let regions = &mut state.pages_mut(self.memory).regions;
+        regions.iter_mut().for_each(|region| region.parked = parked);
+        regions.iter().map(|region| region.range).collect()
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        // A fault that the handler dropped before the flag was cleared is waiting and is woken here; one that it reads later is resolved.
+        for range in self.set(false) {
+            self.tracer.wake(range);
+        }
+    }
+}
+
+/// What a cut leaves to do when the snapshot has been taken.
+#[derive(Default)]
+pub(crate) struct AfterCut {
+    /// The memory's file was copied, not sealed: these pages are its own again, in it.
+    still_own: Option<(LayerId, Vec<Range<u64>>)>,
+}
+
+impl AfterCut {
+    pub(crate) fn finish(self, state: &mut FamilyState, memory: MemoryId) {
+        if let Some((layer, extents)) = self.still_own {
+            for pages in extents {
+                let first = pages.start;
+                state.tree.own(memory, pages, layer, first);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Makes everything that the memory of `vmo` holds immutable, at one instant for all threads: afterwards the tree knows it, and it lies in sealed layers.
+    ///
+    /// # Errors
+    ///
+    /// `NO_MEMORY`; `BAD_STATE` if pages are pinned by the kernel, or shared for writing with a forked copy of the process; `UNAVAILABLE` if a
+    /// thread could not be stopped. Then nothing has changed.
+    pub(crate) fn cut(&self, space: &Space, vmo: &VmObject) -> Result<AfterCut, Status> {
+        let (family, memory) = (&*vmo.family, vmo.memory);
+        let mut state = family.lock();
+        let pages = state.pages(memory);
+        if pages.regions.is_empty() {
+            return state.settle(memory).map(|()| AfterCut::default());
+        }
+        let native = pages.regions.iter().any(|region| region.policy == Policy::Native);
+        let one = !pages.resizable && pages.covers_all(state.tree.pages(memory));
+        let private = matches!(pages.home, Home::Private { .. });
+        drop(state);
+        match (private, self.started_tracer()) {
+            (true, Some(tracer)) if !native && tracer.writes => self.cut_private_parked(tracer, family, memory)?,
+            (true, _) => self.cut_private_stopped(family, memory)?,
+            (false, Some(tracer)) if !native => self.cut_file_parked(tracer, space, family, memory, one)?,
+            (false, _) if one && self.writable_pieces(space, family, memory) <= 1 => {
+                self.cut_file_replaced(space, family, memory)?;
+            }
+            (false, _) => return self.cut_file_stopped(family, memory),
+        }
+        Ok(AfterCut::default())
+    }
+
+    /// Gives a memory in its private home a shared one, for a second mapping or for a mapping of a part.
+    pub(crate) fn share(&self, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
+        let traced = family.lock().pages(memory).regions.iter().all(|region| region.policy == Policy::Traced);
+        match self.started_tracer() {
+            Some(tracer) if traced && tracer.writes => self.share_parked(tracer, space, family, memory),
+            _ => self.share_stopped(space, family, memory),
+        }
+    }
+
+    /// Keeps the private pages of a mapping that is about to end, in a file of the memory's own.
+    pub(crate) fn save_private(&self, vmo: &VmObject, range: HostRange) -> Result<(), Status> {
+        let file = new_file(range.len() as u64)?;
+        // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.
+        self.reservation.protect(range, Prot::empty()).map_err(no_memory("taking permissions away"))?;
+        let mut changed = Vec::new();
+        self.pagemap
+            .scan(range, PageFlags::PRIVATE, |part, flags| {
+                if !flags.contains(PageFlags::WRITE_PROTECTED) {
+                    changed.push(part);
+                }
+            })
+            .map_err(no_memory("scanning a mapping"))?;
+        self.copy_out(range, &changed, &file)?;
+        let mut state = vmo.family.lock();
+        state.own_pages(vmo.memory, new_layer_id(), &changed, range, |layer| Home::MemFd { layer, file, complete: false });
+        Ok(())
+    }
+
+    /// Private home, traced: the pages that can be stored to without a fault are write-protected, then copied.
+    fn cut_private_parked(&self, tracer: &Tracer, family: &Family, memory: MemoryId) -> Result<(), Status> {
+        let parked = Parked::new(tracer, family, memory);
+        let stopped = self.protect_private(tracer, family, memory)?;
+        if stopped.changed.is_empty() {
+            return Ok(());
+        }
+        let file = new_file(stopped.range.len() as u64)?;
+        self.copy_out(stopped.range, &stopped.changed, &file)?;
+        let layer = file.seal().map_err(|(_, error)| seal_status(&error))?;
+        family.lock().own_layer(memory, new_layer_id(), layer)?;
+        // From here on a protected page has the bytes that the tree says: the protection stays.
+        stopped.keep();
+        drop(parked);
+        Ok(())
+    }
+
+    /// Private home, kernel alone: all private pages are copied while the world stands still.
+    fn cut_private_stopped(&self, family: &Family, memory: MemoryId) -> Result<(), Status> {
+        let mut state = family.lock();
+        let range = state.pages(memory).regions[0].range;
+        let file = new_file(range.len() as u64)?;
+        let copied = self.copy_private_stopped(range, &file)?;
+        if copied {
+            let layer = file.seal().map_err(|(_, error)| seal_status(&error))?;
+            state.own_layer(memory, new_layer_id(), layer)?;
+        }
+        Ok(())
+    }
+
+    /// Own file, traced: replacements that fault are moved over all mappings. With one mapping of everything the replacement is a private one of the file itself; else
+    /// the mappings get a new, empty file.
+    fn cut_file_parked(
+        &self,
+        tracer: &Tracer,
+        space: &Space,
+        family: &Family,
+        memory: MemoryId,
+        one: bool,
+    ) -> Result<(), Status> {
+        let pieces = self.pieces_of(space, family, memory);
+        let parked = Parked::new(tracer, family, memory);
+        let mut state = family.lock();
+        let (layer, file, complete) = state.take_file(memory)?;
+        drop(state);
+
+        let fresh = if one { None } else { Some(new_file(file.len())) };
+        let replaced = match &fresh {
+            None => self.replace(tracer, &pieces, |offset| Source::PrivateUnsealed(&file, offset), tracer.private_modes(Place::In(layer, 0))),
+            Some(Ok(fresh)) => self.replace(tracer, &pieces, |offset| Source::Shared(fresh, offset), Modes::MISSING),
+            Some(Err(status)) => Err(*status),
+        };
+        // All threads are stopped, so if pages are pinned nothing has been stored since, and the file can be put back.
+        let sealed = match replaced {
+            Ok(()) => file.seal().map_err(|(file, error)| (file, seal_status(&error))),
+            Err(status) => Err((file, status)),
+        };
+        let mut state = family.lock();
+        match sealed {
+            Ok(sealed) => {
+                state.own_sealed(memory, layer, sealed, complete)?;
+                let end = state.tree.pages(memory);
+                let pages = state.pages_mut(memory);
+                pages.home = match fresh {
+                    Some(Ok(file)) => Home::MemFd { layer: new_layer_id(), file, complete: false },
+                    _ => {
+                        pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
+                        Home::Private { layer: new_layer_id() }
+                    }
+                };
+                drop(state);
+                drop(parked);
+                Ok(())
+            }
+            Err((file, status)) => {
+                drop(state);
+                self.put_back(tracer, &pieces, &file, complete);
+                family.lock().pages_mut(memory).home = Home::MemFd { layer, file, complete };
+                drop(parked);
+                Err(status)
+            }
+        }
+    }
+
+    /// Own file, kernel alone, one mapping of everything with at most one writable piece: one `mmap` is the cut.
+    fn cut_file_replaced(&self, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
+        let pieces = self.pieces_of(space, family, memory);
+        let mut state = family.lock();
+        let (layer, file, complete) = state.take_file(memory)?;
+        let mapped = pieces.iter().try_for_each(|piece| {
+            self.reservation.map(piece.range, Source::PrivateUnsealed(&file, piece.offset()), piece.prot)
+        });
+        let sealed = match mapped {
+            Ok(()) => file.seal().map_err(|(file, error)| (file, seal_status(&error))),
+            Err(error) => Err((file, no_memory("replacing a mapping")(error))),
+        };
+        match sealed {
+            Ok(sealed) => {
+                state.own_sealed(memory, layer, sealed, complete)?;
+                let end = state.tree.pages(memory);
+                let pages = state.pages_mut(memory);
+                pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
+                pages.home = Home::Private { layer: new_layer_id() };
+                Ok(())
+            }
+            Err((file, status)) => {
+                self.merge_back(&pieces, &file);
+                state.pages_mut(memory).home = Home::MemFd { layer, file, complete };
+                Err(status)
+            }
+        }
+    }
+
+    /// Own file, kernel alone, any mappings: the file is copied while the world stands still, and stays the memory's home.
+    fn cut_file_stopped(&self, family: &Family, memory: MemoryId) -> Result<AfterCut, Status> {
+        let mut state = family.lock();
+        let Home::MemFd { layer: home, file, .. } = &state.pages(memory).home else { return Err(Status::INTERNAL) };
+        let home = *home;
+        let copy = new_file(file.len())?;
+        let mut bounce = Bounce::new()?;
+        let stopped = self.stop_world()?;
+        let mut result = Ok(());
+        let scanned = file.data(0..file.len(), |bytes| {
+            if result.is_ok() {
+                result = copy_bytes(file, &copy, bytes, bounce.all());
+            }
+        });
+        drop(stopped);
+        scanned.and(result).map_err(no_memory("copying a file"))?;
+        let layer = copy.seal().map_err(|(_, error)| seal_status(&error))?;
+        let id = new_layer_id();
+        state.own_layer(memory, id, layer)?;
+        let extents = state.own_extents(memory, id);
+        Ok(AfterCut { still_own: Some((home, extents)) })
+    }
+
+    /// Shares a traced memory: what is private is copied to a file, and mappings of that file, which fault where it is empty, are moved in place.
+    fn share_parked(&self, tracer: &Tracer, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
+        let pieces = self.pieces_of(space, family, memory);
+        let parked = Parked::new(tracer, family, memory);
+        let stopped = self.protect_private(tracer, family, memory)?;
+        let file = new_file(stopped.range.len() as u64)?;
+        self.copy_out(stopped.range, &stopped.changed, &file)?;
+        // A failure after the first replacement would lose private pages: `replace` does all that can fail before it.
+        self.replace(tracer, &pieces, |offset| Source::Shared(&file, offset), Modes::MISSING)?;
+        let (range, changed) = stopped.keep();
+        let mut state = family.lock();
+        state.own_pages(memory, new_layer_id(), &changed, range, |layer| Home::MemFd { layer, file, complete: false });
+        state.pages_mut(memory).regions[0].backing = Backing::Shared;
+        drop(state);
+        drop(parked);
+        Ok(())
+    }
+
+    /// Shares a memory that the kernel serves alone: everything it sees is copied at once.
+    fn share_stopped(&self, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
+        let pieces = self.pieces_of(space, family, memory);
+        let mut state = family.lock();
+        let range = state.pages(memory).regions[0].range;
+        let file = new_file(range.len() as u64)?;
+        state.copy_layers(memory, &file)?;
+        let stopped = self.stop_world()?;
+        let copied = self.copy_private(range, &file);
+        let mapped = copied.and_then(|_| {
+            pieces.iter().try_for_each(|piece| {
+                self.reservation
+                    .map(piece.range, Source::Shared(&file, piece.offset()), piece.prot)
+                    .unwrap_or_else(|error| fail_closed("a mapping cannot be replaced", &error));
+                Ok(())
+            })
+        });
+        drop(stopped);
+        mapped.map_err(no_memory("copying private pages"))?;
+        let layer = new_layer_id();
+        let mut extents = Vec::new();
+        file.data(0..file.len(), |bytes| extents.push(bytes)).map_err(no_memory("reading a file's extents"))?;
+        let size = page_size() as u64;
+        for bytes in extents {
+            let pages = bytes.start / size..bytes.end / size;
+            state.tree.own(memory, pages.clone(), layer, pages.start);
+        }
+        let pages = state.pages_mut(memory);
+        let region = &mut pages.regions[0];
+        region.backing = Backing::Shared;
+        region.policy = Policy::Native;
+        self.faults.remove(region.range.start());
+        pages.home = Home::MemFd { layer, file, complete: true };
+        let garbage = state.collect();
+        drop(state);
+        drop(garbage);
+        Ok(())
+    }
+
+    /// Write-protects every page of a parked private region that a thread could store to without a fault, and says which of them are private.
+    ///
+    /// A page that is neither private nor the zero page is the layer's, mapped write-protected, or not mapped: a store there faults and waits.
+    fn protect_private<'a>(&'a self, tracer: &'a Tracer, family: &Family, memory: MemoryId) -> Result<Protected<'a>, Status> {
+        let range = family.lock().pages(memory).regions[0].range;
+        let mut protected = Protected { tracer, range, open: Vec::new(), changed: Vec::new() };
+        let open = &mut protected.open;
+        self.pagemap
+            .scan(range, PageFlags::PRIVATE | PageFlags::ZERO, |part, flags| {
+                if !flags.contains(PageFlags::WRITE_PROTECTED) {
+                    push_range(open, part);
+                }
+            })
+            .map_err(no_memory("scanning a mapping"))?;
+        for &part in &protected.open {
+            tracer.protect(part, Protect::Write)?;
+        }
+        // A zero page may have become a private one between the scan and its protection; now nothing changes any more.
+        let changed = &mut protected.changed;
+        for &part in &protected.open {
+            self.pagemap
+                .scan(part, PageFlags::PRIVATE, |part, _| push_range(changed, part))
+                .map_err(no_memory("scanning a mapping"))?;
+        }
+        Ok(protected)
+    }
+
+    /// Prepares a registered replacement for each piece and then moves each in place. First all that can fail, then what may not.
+    fn replace<'f>(
+        &self,
+        tracer: &Tracer,
+        pieces: &[Piece],
+        source: impl Fn(u64) -> Source<'f>,
+        modes: Modes,
+    ) -> Result<(), Status> {
+        let prepared: Vec<Prepared> = pieces
+            .iter()
+            .map(|piece| {
+                let prepared = self
+                    .reservation
+                    .prepare(piece.range.len(), source(piece.offset()), piece.prot)
+                    .map_err(no_memory("preparing a mapping"))?;
+                tracer
+                    .uffd
+                    .register(&prepared, prepared.range(), modes)
+                    .map_err(no_memory("registering a mapping"))?;
+                Ok(prepared)
+            })
+            .collect::<Result<_, Status>>()?;
+        for (prepared, piece) in prepared.into_iter().zip(pieces) {
+            self.reservation
+                .install(prepared, piece.range)
+                .unwrap_or_else(|error| fail_closed("a prepared mapping cannot be moved in place", &error));
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::replace`] with the file the pieces showed before. No thread has stored anything meanwhile: all wait.
+    fn put_back(&self, tracer: &Tracer, pieces: &[Piece], file: &MemFd, complete: bool) {
+        if complete {
+            for piece in pieces {
+                self.reservation
+                    .map(piece.range, Source::Shared(file, piece.offset()), piece.prot)
+                    .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
+            }
+        } else if let Err(status) = self.replace(tracer, pieces, |offset| Source::Shared(file, offset), Modes::MISSING) {
+            fail_closed("a mapping cannot be put back", &status);
+        }
+    }
+
+    /// Undoes a private replacement of the whole file that threads may have stored to since.
+    fn merge_back(&self, pieces: &[Piece], file: &MemFd) {
+        let stopped = self.stop_world().unwrap_or_else(|status| fail_closed("a mapping cannot be put back", &status));
+        for piece in pieces {
+            let mut result = Ok(());
+            let scanned = self.pagemap.scan(piece.range, PageFlags::PRIVATE, |part, _| {
+                if result.is_ok() {
+                    let offset = piece.offset() + (part.start() - piece.range.start()) as u64;
+                    result = self.memory.copy_out(self.reservation, part, file, offset);
+                }
+            });
+            scanned
+                .and(result)
+                .and_then(|()| self.reservation.map(piece.range, Source::Shared(file, piece.offset()), piece.prot))
+                .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
+        }
+        drop(stopped);
+    }
+
+    /// Copies parts of a region to the same places in a file that begins where the region begins.
+    fn copy_out(&self, region: HostRange, parts: &[HostRange], file: &MemFd) -> Result<(), Status> {
+        for &part in parts {
+            self.memory
+                .copy_out(self.reservation, part, file, (part.start() - region.start()) as u64)
+                .map_err(no_memory("copying private pages"))?;
+        }
+        Ok(())
+    }
+
+    fn copy_private_stopped(&self, region: HostRange, file: &MemFd) -> Result<bool, Status> {
+        let stopped = self.stop_world()?;
+        let copied = self.copy_private(region, file);
+        drop(stopped);
+        copied.map_err(no_memory("copying private pages"))
+    }
+
+    /// Copies all private pages of a region; says if there were any. Allocates nothing.
+    fn copy_private(&self, region: HostRange, file: &MemFd) -> std::io::Result<bool> {
+        let mut any = false;
+        let mut result = Ok(());
+        self.pagemap.scan(region, PageFlags::PRIVATE, |part, _| {
+            any = true;
+            if result.is_ok() {
+                let offset = (part.start() - region.start()) as u64;
+                result = self.memory.copy_out(self.reservation, part, file, offset);
+            }
+        })?;
+        result.map(|()| any)
+    }
+
+    fn stop_world(&self) -> Result<host_memory::stop::Stopped, Status> {
+        let spare: Vec<i32> = self.handler_thread().into_iter().collect();
+        stop_other_threads(&spare).map_err(|error| {
+            tracing::error!(%error, "the other threads cannot be stopped for a snapshot");
+            Status::UNAVAILABLE
+        })
+    }
+
+    fn pieces_of(&self, space: &Space, family: &Family, memory: MemoryId) -> Vec<Piece> {
+        let state = family.lock();
+        let mut pieces = Vec::new();
+        for region in &state.pages(memory).regions {
+            for (range, prot) in self.pieces(space, region) {
+                pieces.push(Piece { range, prot, page: region.page_at(range.start()) });
+            }
+        }
+        pieces
+    }
+
+    fn writable_pieces(&self, space: &Space, family: &Family, memory: MemoryId) -> usize {
+        self.pieces_of(space, family, memory).iter().filter(|piece| piece.prot.contains(Prot::WRITE)).count()
+    }
+}
+
+/// A parked region whose pages are write-protected. Dropping it takes the protection away again.
+struct Protected<'a> {
+    tracer: &'a Tracer,
+    range: HostRange,
+    /// What was not protected before.
+    open: Vec<HostRange>,
+    /// What of it is private: changed since the last cut.
+    changed: Vec<HostRange>,
+}
+
+impl Protected<'_> {
+    /// Leaves the protection in place.
+    fn keep(mut self) -> (HostRange, Vec<HostRange>) {
+        self.open.clear();
+        (self.range, std::mem::take(&mut self.changed))
+    }
+}
+
+impl Drop for Protected<'_> {
+    fn drop(&mut self) {
+        for &part in &self.open {
+            // A page that stayed protected without a copy would be taken for unchanged.
+            if let Err(status) = self.tracer.protect(part, Protect::None) {
+                fail_closed("write protection cannot be taken away", &status);
+            }
+        }
+    }
+}
+
+impl FamilyState {
+    /// Makes the file of a memory without regions a layer.
+    pub(crate) fn settle(&mut self, memory: MemoryId) -> Result<(), Status> {
+        if !matches!(self.pages(memory).home, Home::MemFd { .. }) {
+            return Ok(());
+        }
+        let (layer, file, complete) = self.take_file(memory)?;
+        match file.seal() {
+            Ok(sealed) => self.own_sealed(memory, layer, sealed, complete),
+            Err((file, error)) => {
+                self.pages_mut(memory).home = Home::MemFd { layer, file, complete };
+                Err(seal_status(&error))
+            }
+        }
+    }
+
+    /// Takes a memory's file out of its home. Whoever does that holds the address space or keeps the family locked until there is a home again.
+    fn take_file(&mut self, memory: MemoryId) -> Result<(LayerId, MemFd, bool), Status> {
+        match std::mem::replace(&mut self.pages_mut(memory).home, Home::None) {
+            Home::MemFd { layer, file, complete } => Ok((layer, file, complete)),
+            other => {
+                self.pages_mut(memory).home = other;
+                Err(Status::INTERNAL)
+            }
+        }
+    }
+
+    /// Pages of `changed` are the memory's own, at their places in a new home.
+    fn own_pages(
+        &mut self,
+        memory: MemoryId,
+        layer: LayerId,
+        changed: &[HostRange],
+        region: HostRange,
+        home: impl FnOnce(LayerId) -> Home,
+    ) {
+        let size = page_size();
+        for part in changed {
+            let first = ((part.start() - region.start()) / size) as u64;
+            self.tree.own(memory, first..first + part.pages() as u64, layer, first);
+        }
+        self.pages_mut(memory).home = home(layer);
+    }
+}
+
+fn copy_bytes(from: &MemFd, to: &MemFd, bytes: Range<u64>, bounce: &mut [u8]) -> std::io::Result<()> {
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let len = (bytes.end - at).min(bounce.len() as u64);
+        let piece = &mut bounce[..len as usize];
+        from.read_at(piece, at)?;
+        to.write_at(piece, at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+fn new_file(len: u64) -> Result<MemFd, Status> {
+    MemFd::create("cowspace-vmo", len).map_err(no_memory("making a file"))
+}
+
+fn seal_status(error: &SealError) -> Status {
+    match error {
+        SealError::Busy => {
+            tracing::warn!("a VMO has pinned pages, or shares them with a forked copy of the process: no snapshot");
+            Status::BAD_STATE
+        }
+        SealError::Io(error) => {
+            tracing::error!(%error, "sealing a layer");
+            Status::NO_MEMORY
+        }
+    }
+}
+
+/// Adds a range to a list of ascending ranges.
+fn push_range(ranges: &mut Vec<HostRange>, range: HostRange) {
+    match ranges.last_mut() {
+        Some(last) if last.end() == range.start() => {
+            if let Some(joined) = HostRange::new(last.start(), last.len() + range.len()) {
+                *last = joined;
+            }
+        }
+        _ => ranges.push(range),
+    }
+}
+
+/// Ends the process where going on would show wrong bytes.
+fn fail_closed(what: &str, error: &dyn std::fmt::Display) -> ! {
+    tracing::error!(%error, "{what}");
+    eprintln!("cowspace: {what}: {error}; ending the process before it sees wrong memory");
+    std::process::abort()
+}

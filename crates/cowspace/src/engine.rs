@@ -1,0 +1,195 @@
+//! The one engine of a process: what is global, and how it starts.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use fault_handler::FaultHandler;
+use host_memory::forked;
+use host_memory::page::page_size;
+use host_memory::pagemap::Pagemap;
+use host_memory::procmem::ProcMem;
+use host_memory::reserve::Reservation;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+
+use crate::aspace::AddressSpace;
+use crate::handle::HandleTable;
+use crate::object::{Object, VmObject, VmarObject};
+use crate::options::Policy;
+use crate::resolver::{FaultTable, Tracer};
+use crate::status::Status;
+
+/// The VMAR tree with the engine's payload.
+pub(crate) type Space = AddressSpace<Arc<VmObject>>;
+
+/// The root VMAR is this long where the address space has room for it, and never shorter than [`LEAST_ROOT`].
+const MOST_ROOT: usize = 16 << 40;
+/// Zircon programs may count on a root VMAR of this length.
+const LEAST_ROOT: usize = 128 << 30;
+
+static RESERVATION: OnceLock<Result<Reservation, Status>> = OnceLock::new();
+static ENGINE: OnceLock<Result<Engine, Status>> = OnceLock::new();
+static DEFAULT_POLICY: AtomicU8 = AtomicU8::new(Policy::Traced as u8);
+
+/// Everything that exists once in a process.
+pub(crate) struct Engine {
+    /// The root VMAR's addresses. Lives as long as the process.
+    pub(crate) reservation: &'static Reservation,
+    pub(crate) memory: ProcMem,
+    pub(crate) pagemap: Pagemap,
+    pub(crate) handles: HandleTable<Object>,
+    pub(crate) root: Arc<VmarObject>,
+    /// Regions that the fault handler answers for.
+    pub(crate) faults: Arc<FaultTable>,
+    /// First in the lock order, see the crate's documentation.
+    space: Mutex<Space>,
+    tracer: OnceLock<Option<Tracer>>,
+}
+
+impl Engine {
+    /// The engine, started by the first call.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_STATE` in a copy of the process made by `fork()`: the engine's threads and locks are not in it.
+    pub(crate) fn get() -> Result<&'static Engine, Status> {
+        if forked::in_forked_copy() {
+            return Err(Status::BAD_STATE);
+        }
+        match ENGINE.get_or_init(Engine::start) {
+            Ok(engine) => Ok(engine),
+            Err(status) => Err(*status),
+        }
+    }
+
+    /// The engine if it runs in this very process.
+    pub(crate) fn running() -> Option<&'static Engine> {
+        if forked::in_forked_copy() {
+            return None;
+        }
+        ENGINE.get()?.as_ref().ok()
+    }
+
+    fn start() -> Result<Engine, Status> {
+        let reservation = reserve()?;
+        let fail = |what: &'static str| {
+            move |error| {
+                tracing::error!(%error, "the engine cannot start: {what}");
+                Status::NO_RESOURCES
+            }
+        };
+        forked::mark_process().map_err(fail("no page that is wiped on fork"))?;
+        let range = reservation.range();
+        let space = Space::new(range.start()..range.end(), page_size());
+        let root = Arc::new(VmarObject::new(space.root()));
+        let engine = Engine {
+            reservation,
+            memory: ProcMem::open().map_err(fail("/proc/self/mem does not open"))?,
+            pagemap: Pagemap::open().map_err(fail("/proc/self/pagemap does not open"))?,
+            handles: HandleTable::new(),
+            root,
+            faults: Arc::new(FaultTable::default()),
+            space: Mutex::new(space),
+            tracer: OnceLock::new(),
+        };
+        crate::fork::watch().map_err(fail("no fork handlers"))?;
+        Ok(engine)
+    }
+
+    /// Locks the address space.
+    pub(crate) fn space(&self) -> MutexGuard<'_, Space> {
+        self.space.lock()
+    }
+
+    /// For the fork handlers alone: the address space's lock itself.
+    pub(crate) fn space_lock(&self) -> &Mutex<Space> {
+        &self.space
+    }
+
+    /// The userfaultfd and its handler, started when first wanted; `None` where traced mode does not work.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get_or_init(|| Tracer::start(&self.faults)).as_ref()
+    }
+
+    /// The tracer if something was traced already.
+    pub(crate) fn started_tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()?.as_ref()
+    }
+
+    /// What a mapping asked for with `policy` gets: nothing is traced without a tracer.
+    pub(crate) fn effective(&self, policy: Policy) -> Policy {
+        match policy {
+            Policy::Traced if self.tracer().is_some() => Policy::Traced,
+            _ => Policy::Native,
+        }
+    }
+
+    /// The thread that must go on running while the world is stopped.
+    pub(crate) fn handler_thread(&self) -> Option<i32> {
+        self.started_tracer().map(|tracer| tracer.handler.tid())
+    }
+
+}
+
+/// What is measured of the fault handler so far; `None` as long as nothing was traced.
+///
+/// Times are in nanoseconds, by phase, see [`fault_handler::Stats`].
+pub fn fault_stats() -> Option<fault_handler::Stats> {
+    Engine::running()?.started_tracer().map(|tracer| tracer.handler.stats())
+}
+
+/// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. `None` where
+/// traced mode does not work.
+pub fn record_faults(capacity: usize) -> Option<crossbeam_channel::Receiver<fault_handler::FaultRecord>> {
+    let handler: &FaultHandler = &Engine::get().ok()?.tracer()?.handler;
+    Some(handler.record(capacity))
+}
+
+/// The policy of mappings that are made without naming one. `Traced` unless [`set_default_policy`] said otherwise.
+pub fn default_policy() -> Policy {
+    if DEFAULT_POLICY.load(Ordering::Relaxed) == Policy::Native as u8 { Policy::Native } else { Policy::Traced }
+}
+
+/// Sets the policy of mappings that are made from now on without naming one. Existing mappings keep theirs.
+pub fn set_default_policy(policy: Policy) {
+    DEFAULT_POLICY.store(policy as u8, Ordering::Relaxed);
+}
+
+/// Reserves the root VMAR's addresses now, and starts nothing.
+///
+/// Processes forked after this have the root VMAR at the same place, so that memory cloned into them can keep its addresses. The first other
+/// call implies it.
+///
+/// # Errors
+///
+/// `NO_RESOURCES` if the address space (or `RLIMIT_AS`) has no room for 128 GiB; `BAD_STATE` in a forked copy of a process whose engine runs.
+pub fn reserve_address_space() -> Result<(), Status> {
+    if forked::in_forked_copy() {
+        return Err(Status::BAD_STATE);
+    }
+    reserve().map(|_| ())
+}
+
+/// Whether the engine has started in this process: then it is too late to fork a launcher from it.
+pub fn is_running() -> bool {
+    Engine::running().is_some()
+}
+
+fn reserve() -> Result<&'static Reservation, Status> {
+    RESERVATION
+        .get_or_init(|| {
+            let mut len = MOST_ROOT;
+            loop {
+                match Reservation::new(len) {
+                    Ok(reservation) => return Ok(reservation),
+                    Err(_) if len / 2 >= LEAST_ROOT => len /= 2,
+                    Err(error) => {
+                        tracing::error!(%error, "no room for a root VMAR of {LEAST_ROOT} bytes");
+                        return Err(Status::NO_RESOURCES);
+                    }
+                }
+            }
+        })
+        .as_ref()
+        .map_err(|status| *status)
+}

@@ -1,0 +1,291 @@
+//! A clone family: its page tree, its layers, and where each of its memories keeps what it changed.
+//!
+//! ```text
+//!   Family (one lock)
+//!     tree        which layer holds each page of each memory
+//!     layers      sealed files, by the tree's numbers
+//!     memories    CowPages: home, regions
+//!
+//!   home of a CowPages     None ── first write or mapping ──> MemFd ── snapshot (it is sealed) ──> None or Private
+//!                            └──── mapped once, as a whole ──────────────────────────────────────────> Private
+//!                          Private ── second mapping, partial unmapping ──> MemFd (sparse)
+//! ```
+//!
+//! Invariants:
+//! - Each layer the tree names is in `layers`, or is the layer number of the home of the one memory that owns the page.
+//! - `Home::Private` has exactly one region, whose backing is `Private`, and it covers the whole memory; a resizable memory never has it.
+//! - Regions of a memory change only with the address space locked as well.
+//! - `parked` is true only while a thread that holds the address space is at work on the region.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use host_memory::memfd::{Layer, MemFd};
+use host_memory::page::{HostRange, page_size};
+use page_tree::{LayerId, MemoryId, Run, Tree, VmoId};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::aspace::MappingId;
+use crate::engine::Engine;
+use crate::info::Koid;
+use crate::options::Policy;
+use crate::plan::Plan;
+use crate::status::Status;
+
+/// All VMOs that descend from one, see the module's documentation.
+pub(crate) struct Family(Mutex<FamilyState>);
+
+/// What a family's lock protects.
+#[derive(Default)]
+pub(crate) struct FamilyState {
+    pub(crate) tree: Tree,
+    koids: HashMap<VmoId, Koid>,
+    layers: HashMap<LayerId, SealedLayer>,
+    memories: HashMap<MemoryId, CowPages>,
+}
+
+/// A layer of the family, and how many pages lie in it.
+struct SealedLayer {
+    layer: Arc<Layer>,
+    held: u64,
+}
+
+/// The memory behind a VMO, its slices and its references.
+pub(crate) struct CowPages {
+    /// VMOs of this memory.
+    vmos: usize,
+    pub(crate) resizable: bool,
+    pub(crate) home: Home,
+    pub(crate) regions: Vec<Region>,
+}
+
+/// Where a memory keeps the pages that it changed.
+pub(crate) enum Home {
+    /// Nothing was changed since all of it became layers.
+    None,
+    /// Its own file, mapped `MAP_SHARED`. `complete`: pages that are not in the file are zero; else they are what the tree says.
+    MemFd { layer: LayerId, file: MemFd, complete: bool },
+    /// Private pages of its one mapping.
+    Private { layer: LayerId },
+}
+
+/// The part of a mapping that lies inside its VMO.
+pub(crate) struct Region {
+    pub(crate) id: MappingId,
+    pub(crate) range: HostRange,
+    /// Page of the memory at the start of `range`.
+    pub(crate) page: u64,
+    pub(crate) policy: Policy,
+    /// All of it has the same permissions, so it is one VMA in each segment.
+    pub(crate) uniform: bool,
+    /// Its faults wait: whoever set this wakes them.
+    pub(crate) parked: bool,
+    pub(crate) backing: Backing,
+}
+
+/// How a region is mapped.
+pub(crate) enum Backing {
+    /// `MAP_SHARED` of the home's file.
+    Shared,
+    /// `MAP_PRIVATE` of layers.
+    Private(Plan),
+}
+
+impl Family {
+    pub(crate) fn new() -> Arc<Family> {
+        Arc::new(Family(Mutex::new(FamilyState::default())))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, FamilyState> {
+        self.0.lock()
+    }
+}
+
+/// What a change of the family has left over. It is dropped when no lock is held: closing files and unmapping takes time.
+#[must_use = "drop it after the family is unlocked"]
+#[derive(Default)]
+pub(crate) struct Garbage {
+    layers: Vec<Arc<Layer>>,
+    memory: Option<CowPages>,
+}
+
+/// The handler reads a layer through a mapping of it, and must not be the one who makes it: that allocates. A layer that cannot be mapped it reads by the file.
+fn make_alias(layer: &Layer) {
+    let _ = layer.page(0);
+}
+
+/// A number for a layer or a home, never used twice in a process.
+pub(crate) fn new_layer_id() -> LayerId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    LayerId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl FamilyState {
+    /// Enters a VMO of the tree; makes its memory if it is the first of it.
+    pub(crate) fn enter(&mut self, vmo: VmoId, koid: Koid, resizable: bool) -> MemoryId {
+        self.koids.insert(vmo, koid);
+        let memory = self.tree.memory(vmo);
+        let pages = self.memories.entry(memory).or_insert(CowPages {
+            vmos: 0,
+            resizable,
+            home: Home::None,
+            regions: Vec::new(),
+        });
+        pages.vmos += 1;
+        memory
+    }
+
+    /// Ends a VMO.
+    pub(crate) fn close(&mut self, vmo: VmoId) -> Garbage {
+        let memory = self.tree.memory(vmo);
+        self.koids.remove(&vmo);
+        self.tree.close(vmo);
+        let pages = self.memories.get_mut(&memory).expect("a VMO has a memory");
+        pages.vmos -= 1;
+        let ended = pages.vmos == 0;
+        let mut garbage = self.collect();
+        if ended {
+            garbage.memory = self.memories.remove(&memory);
+        }
+        garbage
+    }
+
+    /// Takes out the layers that nothing refers to any more.
+    pub(crate) fn collect(&mut self) -> Garbage {
+        let mut garbage = Garbage::default();
+        let layers = &mut self.layers;
+        garbage.layers.extend(self.tree.take_dead_layers().filter_map(|id| Some(layers.remove(&id)?.layer)));
+        garbage
+    }
+
+    pub(crate) fn koid(&self, vmo: VmoId) -> Koid {
+        self.koids.get(&vmo).copied().unwrap_or(Koid::INVALID)
+    }
+
+    pub(crate) fn pages(&self, memory: MemoryId) -> &CowPages {
+        &self.memories[&memory]
+    }
+
+    pub(crate) fn pages_mut(&mut self, memory: MemoryId) -> &mut CowPages {
+        self.memories.get_mut(&memory).expect("a memory lives as long as a VMO of it")
+    }
+
+    /// The memory, if a VMO of it still lives.
+    pub(crate) fn find(&self, memory: MemoryId) -> Option<&CowPages> {
+        self.memories.get(&memory)
+    }
+
+    /// A sealed layer of the family.
+    pub(crate) fn layer(&self, id: LayerId) -> Option<&Arc<Layer>> {
+        self.layers.get(&id).map(|sealed| &sealed.layer)
+    }
+
+    /// How many pages lie in a layer; `None` for one that is not to be given up: a home, or a layer under a mapping of this memory.
+    pub(crate) fn spare(&self, memory: MemoryId, id: LayerId) -> Option<u64> {
+        let mapped = |region: &Region| match &region.backing {
+            Backing::Private(plan) => plan.uses(id),
+            Backing::Shared => false,
+        };
+        if self.pages(memory).regions.iter().any(mapped) { None } else { self.layers.get(&id).map(|sealed| sealed.held) }
+    }
+
+    pub(crate) fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Adds a layer in which `held` pages lie.
+    pub(crate) fn add_layer(&mut self, id: LayerId, layer: Arc<Layer>, held: u64) {
+        if Engine::running().is_some_and(|engine| engine.started_tracer().is_some()) {
+            make_alias(&layer);
+        }
+        self.layers.insert(id, SealedLayer { layer, held });
+    }
+
+    /// Makes the layers ready for the fault handler.
+    pub(crate) fn make_aliases(&self) {
+        self.layers.values().for_each(|sealed| make_alias(&sealed.layer));
+    }
+
+    /// Makes the pages present in `layer` the memory's own and adds the layer. A memory's layers have its own page offsets.
+    pub(crate) fn own_layer(&mut self, memory: MemoryId, id: LayerId, layer: Layer) -> Result<(), Status> {
+        let mut extents = Vec::new();
+        layer.data(0..layer.len(), |bytes| extents.push(bytes)).map_err(crate::no_memory("reading a layer's extents"))?;
+        let size = page_size() as u64;
+        let end = self.tree.pages(memory);
+        let mut held = 0;
+        for bytes in extents {
+            let pages = bytes.start / size..(bytes.end / size).min(end);
+            held += pages.end.saturating_sub(pages.start);
+            if !pages.is_empty() {
+                let first = pages.start;
+                self.tree.own(memory, pages, id, first);
+            }
+        }
+        self.add_layer(id, Arc::new(layer), held);
+        Ok(())
+    }
+
+    /// All pages of a memory as runs.
+    pub(crate) fn runs(&self, memory: MemoryId) -> Vec<Run> {
+        self.runs_in(memory, 0..self.tree.pages(memory))
+    }
+
+    /// Some pages of a memory as runs.
+    pub(crate) fn runs_in(&self, memory: MemoryId, pages: Range<u64>) -> Vec<Run> {
+        let Range { start: mut at, end } = pages;
+        let mut runs: Vec<Run> = Vec::new();
+        while at < end {
+            let run = self.tree.run(memory, at..end);
+            at = run.pages.end;
+            match runs.last_mut() {
+                Some(last) if crate::plan::advance(last.place, run.pages.start - last.pages.start) == run.place => {
+                    last.pages.end = run.pages.end;
+                }
+                _ => runs.push(run),
+            }
+        }
+        runs
+    }
+
+    /// A region by the mapping it stands for.
+    pub(crate) fn region_mut(&mut self, memory: MemoryId, id: MappingId) -> Option<&mut Region> {
+        self.memories.get_mut(&memory)?.regions.iter_mut().find(|region| region.id == id)
+    }
+}
+
+impl CowPages {
+    /// Whether one VMO alone shows the memory.
+    pub(crate) fn is_only_vmo(&self) -> bool {
+        self.vmos == 1
+    }
+
+    /// Whether all of it lies in layers, and no thread can change it.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.regions.is_empty() && matches!(self.home, Home::None)
+    }
+
+    /// Whether there is one region, which covers all of the memory.
+    pub(crate) fn covers_all(&self, memory_pages: u64) -> bool {
+        matches!(&self.regions[..], [one] if one.page == 0 && one.range.pages() as u64 == memory_pages)
+    }
+}
+
+impl Region {
+    /// The page of the memory at `address`, which lies in the region.
+    pub(crate) fn page_at(&self, address: usize) -> u64 {
+        self.page + ((address - self.range.start()) / page_size()) as u64
+    }
+
+    /// The addresses of the memory's pages `first..end`, as far as they lie in the region.
+    pub(crate) fn addresses(&self, first: u64, end: u64) -> Option<HostRange> {
+        let last = self.page + self.range.pages() as u64;
+        let (first, end) = (first.max(self.page), end.min(last));
+        if first >= end {
+            return None;
+        }
+        let size = page_size();
+        self.range.sub((first - self.page) as usize * size, (end - first) as usize * size)
+    }
+}

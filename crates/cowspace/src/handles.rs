@@ -1,0 +1,128 @@
+//! Handles as a program holds them.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::info::{HandleBasicInfo, Koid, ObjectType};
+use crate::object::{Object, VmObject, VmarObject};
+use crate::rights::Rights;
+use crate::status::Status;
+
+/// A handle of this process: a reference to an object, with rights. Dropping it closes it.
+///
+/// See `zx_handle_close`, `zx_handle_duplicate`, `zx_handle_replace`.
+#[derive(PartialEq, Eq, Hash)]
+pub struct Handle(u32);
+
+impl Handle {
+    /// Takes over a value that was given away by [`Handle::into_raw`]. Any other value gives a handle whose calls answer `BAD_HANDLE`.
+    pub fn from_raw(raw: u32) -> Handle {
+        Handle(raw)
+    }
+
+    /// The value; whoever has it closes it.
+    pub fn into_raw(self) -> u32 {
+        let raw = self.0;
+        mem::forget(self);
+        raw
+    }
+
+    /// The value, as `zx_handle_t`.
+    pub fn raw_handle(&self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn new(engine: &Engine, object: Object, rights: Rights) -> Result<Handle, Status> {
+        engine.handles.insert(object, rights).map(Handle)
+    }
+
+    pub(crate) fn object(&self, engine: &Engine) -> Result<(Object, Rights), Status> {
+        engine.handles.get(self.0).ok_or(Status::BAD_HANDLE)
+    }
+
+    /// The VMO, if the handle is one of a VMO and has all of `needs`; its rights.
+    pub(crate) fn vmo(&self, engine: &Engine, needs: Rights) -> Result<(Arc<VmObject>, Rights), Status> {
+        let (object, rights) = self.object(engine)?;
+        let vmo = object.vmo()?;
+        if rights.contains(needs) { Ok((vmo, rights)) } else { Err(Status::ACCESS_DENIED) }
+    }
+
+    /// The VMAR, if the handle is one of a VMAR and has all of `needs`; its rights.
+    pub(crate) fn vmar(&self, engine: &Engine, needs: Rights) -> Result<(Arc<VmarObject>, Rights), Status> {
+        let (object, rights) = self.object(engine)?;
+        let vmar = object.vmar()?;
+        if rights.contains(needs) { Ok((vmar, rights)) } else { Err(Status::ACCESS_DENIED) }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(engine) = Engine::running() {
+            // The object may end here, with the table unlocked.
+            drop(engine.handles.remove(self.0));
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({:#x})", self.0)
+    }
+}
+
+/// What every typed handle can do. The names are those of Fuchsia's `zx` crate.
+pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
+    /// The value, as `zx_handle_t`.
+    fn raw_handle(&self) -> u32 {
+        self.as_ref().raw_handle()
+    }
+
+    /// Another handle to the same object, with `rights` (`Rights::SAME_RIGHTS`: those that this one has). `zx_handle_duplicate`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`; `ACCESS_DENIED` without `DUPLICATE`; `INVALID_ARGS` if `rights` has one that this handle lacks.
+    fn duplicate_handle(&self, rights: Rights) -> Result<Self, Status> {
+        let engine = Engine::get()?;
+        engine.handles.duplicate(self.raw_handle(), rights).map(|raw| Handle(raw).into())
+    }
+
+    /// A handle with fewer rights in place of this one, which is closed in any case. `zx_handle_replace`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`; `INVALID_ARGS` if `rights` has one that this handle lacks.
+    fn replace_handle(self, rights: Rights) -> Result<Self, Status> {
+        let engine = Engine::get()?;
+        engine.handles.replace(self.into().into_raw(), rights).map(|raw| Handle(raw).into())
+    }
+
+    /// What the handle refers to and allows. `ZX_INFO_HANDLE_BASIC`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`.
+    fn basic_info(&self) -> Result<HandleBasicInfo, Status> {
+        let (object, rights) = self.as_ref().object(Engine::get()?)?;
+        let (koid, object_type) = match &object {
+            Object::Vmo(vmo) => (vmo.koid, ObjectType::VMO),
+            Object::Vmar(vmar) => (vmar.koid, ObjectType::VMAR),
+        };
+        Ok(HandleBasicInfo { koid, rights, object_type, related_koid: Koid::INVALID })
+    }
+
+    /// Gives the typed handle up for the plain one.
+    fn into_handle(self) -> Handle {
+        self.into()
+    }
+}
+
+impl HandleBased for Handle {}
+
+impl AsRef<Handle> for Handle {
+    fn as_ref(&self) -> &Handle {
+        self
+    }
+}

@@ -1,0 +1,87 @@
+//! Zircon's virtual memory objects on Linux, with RFC-0013's `zx_vmar_create_vmo_child`.
+//!
+//! A [`Vmo`] is memory that a handle names; a [`Vmar`] is a range of addresses that VMOs are mapped in. [`Vmo::create_child`] makes copy-on-write clones
+//! of a VMO, and [`Vmar::create_vmo_child`] makes one of whatever is mapped at an address, without a handle to it.
+//!
+//! ```
+//! use cowspace::{Status, Vmar, VmarFlags, Vmo, VmoChildOptions};
+//!
+//! # fn main() -> Result<(), Status> {
+//! let size = host_memory::page::page_size();
+//! let root = Vmar::root_self();
+//! let vmo = Vmo::create(size as u64)?;
+//! vmo.write(b"warm", 0)?;
+//! let address = root.map(0, &vmo, 0, size, VmarFlags::PERM_READ | VmarFlags::PERM_WRITE)?;
+//! drop(vmo); // the mapping keeps the memory
+//!
+//! let clone = root.create_vmo_child(VmoChildOptions::SNAPSHOT, address, size)?;
+//! clone.write(b"mine", 0)?; // nobody else sees this
+//! let mut bytes = [0; 4];
+//! root.create_vmo_child(VmoChildOptions::SNAPSHOT, address, size)?.read(&mut bytes, 0)?;
+//! assert_eq!(&bytes, b"warm");
+//! root.unmap(address, size)
+//! # }
+//! ```
+//!
+//! Names, rights, statuses and the order of checks are Zircon's; the Rust names are those of Fuchsia's `zx` crate. `docs/architecture.md` tells how it works.
+//!
+//! # Locks
+//!
+//! ```text
+//! address space (engine.rs)      the VMAR tree; every map, unmap, protect, snapshot and change of home, and each copy through a private mapping
+//!   family (family.rs)           page tree, layers, homes and regions of one clone family
+//!   fault table (resolver.rs)    address -> family; a leaf, as are the handle table and a VMO's name
+//! ```
+//!
+//! The fault handler takes the fault table and a family, one after the other, and never the address space. So with a family locked nothing is done that waits
+//! for the handler: no `mremap`, no access to memory that the engine serves. Callers' buffers are touched under no lock.
+
+#![forbid(unsafe_code)]
+
+mod aspace;
+#[cfg(test)]
+mod aspace_tests;
+mod attribution;
+mod content;
+mod cut;
+mod engine;
+mod family;
+mod fork;
+mod handle;
+mod handles;
+pub mod image;
+mod info;
+mod mapping;
+mod object;
+mod options;
+mod plan;
+mod private;
+mod reconcile;
+mod regions;
+mod resolver;
+mod rights;
+mod status;
+mod vmar;
+mod vmo;
+
+pub use engine::{
+    default_policy, fault_stats, is_running, record_faults, reserve_address_space, set_default_policy,
+};
+pub use handles::{Handle, HandleBased};
+pub use info::{
+    CachePolicy, HandleBasicInfo, Koid, MappingDetails, MapsDetails, MapsInfo, Name, ObjectType, VmarInfo, VmoInfo,
+    VmoInfoFlags,
+};
+pub use options::{Policy, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
+pub use rights::Rights;
+pub use status::Status;
+pub use vmar::{Vmar, process_layout, process_maps};
+pub use vmo::Vmo;
+
+/// The status for a call that the kernel could not carry out, with the reason in the log.
+pub(crate) fn no_memory<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Status {
+    move |error| {
+        tracing::error!(%error, "{what}");
+        Status::NO_MEMORY
+    }
+}

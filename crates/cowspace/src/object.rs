@@ -1,0 +1,135 @@
+//! The objects that handles refer to.
+
+use std::sync::Arc;
+
+use page_tree::{MemoryId, VmoId};
+use parking_lot::Mutex;
+
+use crate::aspace::VmarId;
+use crate::engine::Engine;
+use crate::family::{Family, FamilyState};
+use crate::handle::new_koid;
+use crate::info::{Koid, Name};
+use crate::status::Status;
+
+/// What a handle can refer to.
+#[derive(Clone)]
+pub(crate) enum Object {
+    Vmo(Arc<VmObject>),
+    Vmar(Arc<VmarObject>),
+}
+
+/// A virtual memory object. It lives while a handle or a mapping refers to it, and ends by leaving its family.
+///
+/// Stays outside: the bytes and how they are shared, which belong to the family's [`crate::family::CowPages`].
+pub(crate) struct VmObject {
+    pub(crate) koid: Koid,
+    pub(crate) family: Arc<Family>,
+    pub(crate) vmo: VmoId,
+    pub(crate) memory: MemoryId,
+    pub(crate) kind: VmoKind,
+    pub(crate) resizable: bool,
+    /// Made with SNAPSHOT and NO_WRITE.
+    pub(crate) immutable: bool,
+    /// The sum of the offsets of the clones and slices on the way from the family's root, in bytes.
+    pub(crate) root_offset: u64,
+    name: Mutex<Name>,
+}
+
+/// How a VMO came to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum VmoKind {
+    Root,
+    Clone,
+    /// Begins at this page of the memory.
+    Slice(u64),
+    Reference,
+}
+
+/// What a VMO is made with.
+pub(crate) struct NewVmo {
+    pub(crate) kind: VmoKind,
+    pub(crate) name: Name,
+    pub(crate) resizable: bool,
+    pub(crate) immutable: bool,
+    pub(crate) root_offset: u64,
+}
+
+impl NewVmo {
+    pub(crate) fn new(kind: VmoKind) -> NewVmo {
+        NewVmo { kind, name: Name::default(), resizable: false, immutable: false, root_offset: 0 }
+    }
+}
+
+impl VmObject {
+    /// The object for a VMO that the family's tree already has.
+    pub(crate) fn new(family: &Arc<Family>, state: &mut FamilyState, vmo: VmoId, new: NewVmo) -> Arc<VmObject> {
+        let koid = new_koid();
+        let memory = state.enter(vmo, koid, new.resizable);
+        Arc::new(VmObject {
+            koid,
+            family: family.clone(),
+            vmo,
+            memory,
+            kind: new.kind,
+            resizable: new.resizable,
+            immutable: new.immutable,
+            root_offset: new.root_offset,
+            name: Mutex::new(new.name),
+        })
+    }
+
+    /// The page of the memory at which the VMO begins.
+    pub(crate) fn first_page(&self) -> u64 {
+        match self.kind {
+            VmoKind::Slice(first) => first,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn name(&self) -> Name {
+        *self.name.lock()
+    }
+
+    pub(crate) fn set_name(&self, name: Name) {
+        *self.name.lock() = name;
+    }
+}
+
+impl Drop for VmObject {
+    fn drop(&mut self) {
+        // A forked copy must not touch locks that another thread may have held at the fork, and has nothing to end.
+        if Engine::running().is_some() {
+            let garbage = self.family.lock().close(self.vmo);
+            drop(garbage);
+        }
+    }
+}
+
+/// A VMAR as handles refer to it; the region itself belongs to the VMAR tree and outlives its handles.
+pub(crate) struct VmarObject {
+    pub(crate) koid: Koid,
+    pub(crate) id: VmarId,
+}
+
+impl VmarObject {
+    pub(crate) fn new(id: VmarId) -> VmarObject {
+        VmarObject { koid: new_koid(), id }
+    }
+}
+
+impl Object {
+    pub(crate) fn vmo(self) -> Result<Arc<VmObject>, Status> {
+        match self {
+            Object::Vmo(vmo) => Ok(vmo),
+            _ => Err(Status::WRONG_TYPE),
+        }
+    }
+
+    pub(crate) fn vmar(self) -> Result<Arc<VmarObject>, Status> {
+        match self {
+            Object::Vmar(vmar) => Ok(vmar),
+            _ => Err(Status::WRONG_TYPE),
+        }
+    }
+}

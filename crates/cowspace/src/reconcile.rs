@@ -1,0 +1,242 @@
+//! Bringing the tree up to date with what threads stored through mappings.
+//!
+//! No count is kept of that: the kernel knows which pages a private mapping has of its own and which pages a file holds. Such a page is *changed* if it
+//! shows something else than the tree says. Pages that were only copied in to be read are not; they are told apart by their bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use host_memory::memfd::Layer;
+use host_memory::page::page_size;
+use host_memory::pagemap::PageFlags;
+use page_tree::{LayerId, MemoryId, Place, Run};
+use parking_lot::MutexGuard;
+
+use crate::content::{Bounce, Content};
+use crate::family::{Backing, FamilyState, Home, new_layer_id};
+use crate::no_memory;
+use crate::plan::advance;
+use crate::status::Status;
+
+/// Pages that the home has, and what the tree says of them.
+#[derive(Default)]
+struct Candidates {
+    /// Surely changed.
+    changed: Vec<Range<u64>>,
+    /// Changed if their bytes differ from the layer's, or from zeros.
+    compare: Vec<(Range<u64>, Option<(Arc<Layer>, u64)>)>,
+}
+
+/// What to make of a page that the home has and of which the tree says that it is zero.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Zeros {
+    /// It counts as changed: whoever asks has no time to look at each.
+    Changed,
+    /// Look.
+    Compare,
+}
+
+impl Candidates {
+    fn add(&mut self, state: &FamilyState, memory: MemoryId, own: LayerId, pages: Range<u64>, zeros: Zeros) {
+        for Run { pages, place } in state.runs_in(memory, pages) {
+            match place {
+                Place::In(layer, _) if layer == own => {}
+                Place::In(layer, page) => match state.layer(layer) {
+                    Some(layer) => self.compare.push((pages, Some((layer.clone(), page)))),
+                    None => self.changed.push(pages),
+                },
+                Place::Zero if zeros == Zeros::Changed => self.changed.push(pages),
+                Place::Zero => self.compare.push((pages, None)),
+            }
+        }
+    }
+
+    /// The changed pages, once those that must be are compared with what `read` reads of the home.
+    fn resolve(mut self, mut read: impl FnMut(&mut [u8], u64) -> Result<(), Status>) -> Result<Vec<Range<u64>>, Status> {
+        if self.compare.is_empty() {
+            return Ok(self.changed);
+        }
+        let size = page_size();
+        let (mut ours, mut theirs) = (Bounce::new()?, Bounce::new()?);
+        for (pages, layer) in self.compare {
+            let mut at = pages.start;
+            while at < pages.end {
+                let len = ((pages.end - at) as usize * size).min(ours.bytes().len());
+                let (ours, theirs) = (&mut ours.all()[..len], &mut theirs.all()[..len]);
+                read(ours, at * size as u64)?;
+                match &layer {
+                    Some((layer, first)) => layer
+                        .read_at(theirs, (first + at - pages.start) * size as u64)
+                        .map_err(no_memory("reading a layer"))?,
+                    None => theirs.fill(0),
+                }
+                for (ours, theirs) in ours.chunks(size).zip(theirs.chunks(size)) {
+                    if ours != theirs {
+                        self.changed.push(at..at + 1);
+                    }
+                    at += 1;
+                }
+            }
+        }
+        Ok(self.changed)
+    }
+}
+
+impl Content<'_> {
+    /// Tells the tree which pages the memory has changed, as of now.
+    pub(crate) fn reconcile(&mut self) -> Result<(), Status> {
+        let memory = self.memory;
+        let (own, changed) = match &self.state.pages(memory).home {
+            Home::None => return Ok(()),
+            Home::MemFd { layer, file, .. } => {
+                let own = *layer;
+                let mut candidates = Candidates::default();
+                let size = page_size() as u64;
+                let end = self.state.tree.pages(memory);
+                file.data(0..end * size, |bytes| {
+                    let pages = bytes.start / size..bytes.end / size;
+                    candidates.add(&self.state, memory, own, pages, Zeros::Compare);
+                })
+                .map_err(no_memory("reading a file's extents"))?;
+                let read = |into: &mut [u8], at| file.read_at(into, at).map_err(no_memory("reading a file"));
+                (own, candidates.resolve(read)?)
+            }
+            Home::Private { layer } => {
+                let own = *layer;
+                let candidates = self.private_candidates(own)?;
+                (own, candidates.resolve(|into, at| self.read_private(into, at))?)
+            }
+        };
+        for pages in changed {
+            let first = pages.start;
+            self.state.tree.own(memory, pages, own, first);
+        }
+        let garbage = self.state.collect();
+        MutexGuard::unlocked(&mut self.state, || drop(garbage));
+        Ok(())
+    }
+
+    fn private_candidates(&self, own: LayerId) -> Result<Candidates, Status> {
+        let state = &self.state;
+        let region = &state.pages(self.memory).regions[0];
+        let Backing::Private(plan) = &region.backing else { return Err(Status::INTERNAL) };
+        let mut candidates = Candidates::default();
+        self.engine
+            .pagemap
+            .scan(region.range, PageFlags::PRIVATE, |part, flags| {
+                if flags.contains(PageFlags::WRITE_PROTECTED) {
+                    return;
+                }
+                let first = region.page_at(part.start());
+                for run in state.runs_in(self.memory, first..first + part.pages() as u64) {
+                    // A private page where the mapping shows the right layer was stored to; elsewhere it may have been copied in.
+                    let mut done = run.pages.start;
+                    plan.exceptions(&run, |exception| {
+                        push(&mut candidates.changed, done..exception.pages.start);
+                        done = exception.pages.end;
+                        candidates.add(state, self.memory, own, exception.pages, Zeros::Compare);
+                    });
+                    push(&mut candidates.changed, done..run.pages.end);
+                }
+            })
+            .map_err(no_memory("scanning a mapping"))?;
+        Ok(candidates)
+    }
+}
+
+impl FamilyState {
+    /// The memory's file has become the sealed layer `id`: the tree is told which of its pages are changes.
+    pub(crate) fn own_sealed(
+        &mut self,
+        memory: MemoryId,
+        id: LayerId,
+        layer: Layer,
+        complete: bool,
+    ) -> Result<(), Status> {
+        let size = page_size() as u64;
+        let end = self.tree.pages(memory);
+        let zeros = if complete { Zeros::Changed } else { Zeros::Compare };
+        let mut candidates = Candidates::default();
+        let mut held = 0;
+        layer
+            .data(0..end * size, |bytes| {
+                let pages = bytes.start / size..bytes.end / size;
+                held += pages.end - pages.start;
+                candidates.add(self, memory, id, pages, zeros);
+            })
+            .map_err(no_memory("reading a layer's extents"))?;
+        let changed = candidates.resolve(|into, at| layer.read_at(into, at).map_err(no_memory("reading a layer")))?;
+        self.add_layer(id, Arc::new(layer), held);
+        for pages in changed {
+            let first = pages.start;
+            self.tree.own(memory, pages, id, first);
+        }
+        Ok(())
+    }
+
+    /// The pages of the memory's own map that lie in `layer`.
+    pub(crate) fn own_extents(&self, memory: MemoryId, layer: LayerId) -> Vec<Range<u64>> {
+        let mine = |run: &Run| matches!(run.place, Place::In(id, _) if id == layer);
+        self.tree.own_runs(memory).filter(mine).map(|run| run.pages).collect()
+    }
+
+    /// Copies pages that this memory alone still sees, and that keep large layers alive, to one new layer.
+    ///
+    /// Rounds of changing and cloning leave layers of which little is still seen, and a sealed layer gives nothing back before it dies.
+    pub(crate) fn compact(&mut self, memory: MemoryId) -> Result<(), Status> {
+        if self.layer_count() < COMPACT_FROM {
+            return Ok(());
+        }
+        let runs = self.tree.compactable(memory, &|id| self.spare(memory, id));
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let size = page_size() as u64;
+        let file = host_memory::memfd::MemFd::create("cowspace-vmo", self.tree.pages(memory) * size)
+            .map_err(no_memory("making a file"))?;
+        self.copy_runs(&runs, &file)?;
+        let Ok(layer) = file.seal() else { return Err(Status::NO_MEMORY) };
+        let id = new_layer_id();
+        let held = runs.iter().map(|run| run.pages.end - run.pages.start).sum();
+        self.add_layer(id, Arc::new(layer), held);
+        for run in runs {
+            let first = run.pages.start;
+            self.tree.relocate(memory, run.pages, id, first);
+        }
+        Ok(())
+    }
+
+    /// Copies all that lies in layers of what the memory sees to the same places in a file.
+    pub(crate) fn copy_layers(&self, memory: MemoryId, file: &host_memory::memfd::MemFd) -> Result<(), Status> {
+        self.copy_runs(&self.runs(memory), file)
+    }
+
+    fn copy_runs(&self, runs: &[Run], file: &host_memory::memfd::MemFd) -> Result<(), Status> {
+        let size = page_size() as u64;
+        let mut bounce = Bounce::new()?;
+        for run in runs {
+            let Place::In(id, _) = run.place else { continue };
+            let Some(layer) = self.layer(id) else { continue };
+            let mut at = run.pages.start;
+            while at < run.pages.end {
+                let bytes = bounce.all();
+                let pages = (run.pages.end - at).min(bytes.len() as u64 / size);
+                let bytes = &mut bytes[..(pages * size) as usize];
+                let Place::In(_, from) = advance(run.place, at - run.pages.start) else { break };
+                layer.read_at(bytes, from * size).map_err(no_memory("reading a layer"))?;
+                file.write_at(bytes, at * size).map_err(no_memory("writing a file"))?;
+                at += pages;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A family with fewer layers than this is left alone.
+const COMPACT_FROM: usize = 8;
+
+fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    if !range.is_empty() {
+        ranges.push(range);
+    }
+}

@@ -1,0 +1,390 @@
+//! VMOs as a program uses them: rights and arguments are checked here, in Zircon's order.
+
+use std::sync::Arc;
+
+use host_memory::page::page_size;
+
+use crate::engine::Engine;
+use crate::family::{Family, FamilyState};
+use crate::handles::{Handle, HandleBased};
+use crate::info::{Name, VmoInfo};
+use crate::object::{NewVmo, Object, VmObject, VmoKind};
+use crate::options::{VmoChildOptions, VmoOp, VmoOptions};
+use crate::rights::Rights;
+use crate::status::Status;
+
+/// A virtual memory object: memory that can be read, written, cloned, and mapped by a [`crate::Vmar`].
+///
+/// See Zircon's reference on [virtual memory objects](https://fuchsia.dev/fuchsia-src/reference/kernel_objects/vm_object).
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Vmo(Handle);
+
+impl Vmo {
+    /// A VMO of `size` bytes, rounded up to whole pages, all zero. `zx_vmo_create` without options.
+    ///
+    /// # Errors
+    ///
+    /// `OUT_OF_RANGE` if the size is above 2^64 - 64 pages; `NO_RESOURCES` if there is no handle left, or the engine cannot start;
+    /// `BAD_STATE` in a forked copy of the process, as for every call.
+    pub fn create(size: u64) -> Result<Vmo, Status> {
+        Vmo::create_with_opts(VmoOptions::empty(), size)
+    }
+
+    /// As [`Vmo::create`], with options. `zx_vmo_create`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vmo::create`]; then `INVALID_ARGS` for an unknown option or a combination that makes no sense; `NOT_SUPPORTED` for `DISCARDABLE` and `UNBOUNDED`, which
+    /// do not exist here yet.
+    pub fn create_with_opts(options: VmoOptions, size: u64) -> Result<Vmo, Status> {
+        let engine = Engine::get()?;
+        let pages = size_in_pages(size)?;
+        let known = VmoOptions::RESIZABLE | VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED;
+        if !known.contains(options) || options.contains(VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED) {
+            return Err(Status::INVALID_ARGS);
+        }
+        if options.intersects(VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED) {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        let resizable = options.contains(VmoOptions::RESIZABLE);
+        let family = Family::new();
+        let mut state = family.lock();
+        let vmo = state.tree.create(pages);
+        let new = NewVmo { resizable, ..NewVmo::new(VmoKind::Root) };
+        let object = VmObject::new(&family, &mut state, vmo, new);
+        drop(state);
+        let mut rights = Rights::VMO_DEFAULT;
+        rights.set(Rights::RESIZE, resizable);
+        Vmo::from_object(engine, object, rights)
+    }
+
+    pub(crate) fn from_object(engine: &Engine, object: Arc<VmObject>, rights: Rights) -> Result<Vmo, Status> {
+        Handle::new(engine, Object::Vmo(object), rights).map(Vmo)
+    }
+
+    /// Reads `data.len()` bytes at `offset`. Commits nothing. `zx_vmo_read`.
+    ///
+    /// `data` may lie in a mapping of any VMO, of this one as well.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `READ`; `OUT_OF_RANGE` if not all of it lies in the VMO.
+    pub fn read(&self, data: &mut [u8], offset: u64) -> Result<(), Status> {
+        let engine = Engine::get()?;
+        self.0.vmo(engine, Rights::READ)?.0.read(engine, data, offset)
+    }
+
+    /// Writes `data` at `offset`. `zx_vmo_write`.
+    ///
+    /// `data` may lie in a mapping of any VMO, of this one as well.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if not all of it lies in the VMO; `NO_MEMORY`, after which a part may be
+    /// written.
+    pub fn write(&self, data: &[u8], offset: u64) -> Result<(), Status> {
+        let engine = Engine::get()?;
+        self.0.vmo(engine, Rights::WRITE)?.0.write(engine, data, offset)
+    }
+
+    /// The size in bytes: whole pages. `zx_vmo_get_size`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`.
+    pub fn get_size(&self) -> Result<u64, Status> {
+        let (vmo, _) = self.0.vmo(Engine::get()?, Rights::NONE)?;
+        let state = vmo.family.lock();
+        Ok(vmo.size(&state))
+    }
+
+    /// Changes the size, rounded up to whole pages. What is cut off is gone, what is added is zero. `zx_vmo_set_size`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `UNAVAILABLE` if the VMO is not resizable; `ACCESS_DENIED` without `RESIZE`; `OUT_OF_RANGE` if the size is
+    /// too large; `INVALID_ARGS` if with the offsets of its ancestors it passes 2^64; `NO_MEMORY`.
+    pub fn set_size(&self, size: u64) -> Result<(), Status> {
+        let engine = Engine::get()?;
+        let (vmo, rights) = self.0.vmo(engine, Rights::WRITE)?;
+        if !vmo.resizable {
+            return Err(Status::UNAVAILABLE);
+        }
+        if !rights.contains(Rights::RESIZE) {
+            return Err(Status::ACCESS_DENIED);
+        }
+        let bytes = size_in_pages(size)? * page_size() as u64;
+        vmo.root_offset.checked_add(bytes).ok_or(Status::INVALID_ARGS)?;
+        vmo.resize(engine, size)
+    }
+
+    /// Makes a child: a copy-on-write clone of `offset..offset + size`, a slice, or a reference. `zx_vmo_create_child`.
+    ///
+    /// All clone kinds are snapshots here: the bytes of one instant, also against threads that write meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `OUT_OF_RANGE` for a size that no VMO can have; `INVALID_ARGS` for `NO_WRITE` with `RESIZABLE`; `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `DUPLICATE` and `READ`; `INVALID_ARGS` for no kind or
+    /// several, or an unknown option; then those of the kind, see `docs/zircon.md`. `BAD_STATE` if pages of the VMO are pinned.
+    pub fn create_child(&self, options: VmoChildOptions, offset: u64, size: u64) -> Result<Vmo, Status> {
+        let pages = size_in_pages(size)?;
+        if options.contains(VmoChildOptions::NO_WRITE | VmoChildOptions::RESIZABLE) {
+            return Err(Status::INVALID_ARGS);
+        }
+        let engine = Engine::get()?;
+        let (parent, rights) = self.0.vmo(engine, Rights::DUPLICATE | Rights::READ)?;
+        let kind = child_kind(options)?;
+        let name = if rights.contains(Rights::GET_PROPERTY) { parent.name() } else { Name::default() };
+        let child = match kind {
+            ChildKind::Clone => parent.create_clone(engine, options, offset, pages, name)?,
+            ChildKind::Slice => parent.create_slice(offset, pages, name)?,
+            ChildKind::Reference => parent.create_reference(options, offset, pages, name, rights)?,
+        };
+        Vmo::from_object(engine, child, child_rights(kind, options, rights))
+    }
+
+    /// Does `op` to `offset..offset + size`. `zx_vmo_op_range`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`; `INVALID_ARGS` for an unknown operation; `ACCESS_DENIED` without the operation's right; then its own: see `docs/zircon.md`.
+    pub fn op_range(&self, op: VmoOp, offset: u64, size: u64) -> Result<(), Status> {
+        let engine = Engine::get()?;
+        let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
+        let need = |any: Rights| if rights.intersects(any) { Ok(()) } else { Err(Status::ACCESS_DENIED) };
+        match op {
+            VmoOp::COMMIT => need(Rights::WRITE).and_then(|()| vmo.commit(engine, offset, size)),
+            VmoOp::DECOMMIT => need(Rights::WRITE).and_then(|()| vmo.decommit(engine, offset, size)),
+            VmoOp::ZERO => need(Rights::WRITE).and_then(|()| vmo.zero(engine, offset, size)),
+            VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => {
+                need(Rights::READ | Rights::WRITE).and(Err(Status::NOT_SUPPORTED))
+            }
+            VmoOp::CACHE_SYNC | VmoOp::CACHE_CLEAN | VmoOp::CACHE_CLEAN_INVALIDATE => {
+                need(Rights::READ).and_then(|()| vmo.check_cache_range(offset, size))
+            }
+            VmoOp::CACHE_INVALIDATE => need(Rights::WRITE).and_then(|()| vmo.check_cache_range(offset, size)),
+            VmoOp::PREFETCH => need(Rights::READ).and_then(|()| vmo.check_whole_pages(offset, size)),
+            VmoOp::DONT_NEED | VmoOp::ALWAYS_NEED => Ok(()),
+            _ => Err(Status::INVALID_ARGS),
+        }
+    }
+
+    /// What there is to know of the VMO and its family. `ZX_INFO_VMO`.
+    ///
+    /// Looks at every page that was changed since the last look, so it takes time that grows with them.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`; no right is needed. `NO_MEMORY`.
+    pub fn info(&self) -> Result<VmoInfo, Status> {
+        let engine = Engine::get()?;
+        let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
+        vmo.info(engine, rights)
+    }
+
+    /// The VMO's name. `ZX_PROP_NAME`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `GET_PROPERTY`.
+    pub fn get_name(&self) -> Result<Name, Status> {
+        Ok(self.0.vmo(Engine::get()?, Rights::GET_PROPERTY)?.0.name())
+    }
+
+    /// Names the VMO; handles to it share the name. `ZX_PROP_NAME`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `SET_PROPERTY`.
+    pub fn set_name(&self, name: &Name) -> Result<(), Status> {
+        self.0.vmo(Engine::get()?, Rights::SET_PROPERTY)?.0.set_name(*name);
+        Ok(())
+    }
+
+    /// A handle with `EXECUTE` added, in place of this one. `zx_vmo_replace_as_executable` with `ZX_HANDLE_INVALID` as the resource, which this process's
+    /// policy accepts.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`. This handle is closed in any case.
+    pub fn replace_as_executable(self) -> Result<Vmo, Status> {
+        let engine = Engine::get()?;
+        let (vmo, rights) = self.0.vmo(engine, Rights::NONE).map_err(|_| Status::BAD_HANDLE)?;
+        Vmo::from_object(engine, vmo, rights | Rights::EXECUTE)
+    }
+}
+
+impl AsRef<Handle> for Vmo {
+    fn as_ref(&self) -> &Handle {
+        &self.0
+    }
+}
+
+impl From<Handle> for Vmo {
+    fn from(handle: Handle) -> Vmo {
+        Vmo(handle)
+    }
+}
+
+impl From<Vmo> for Handle {
+    fn from(vmo: Vmo) -> Handle {
+        vmo.0
+    }
+}
+
+impl HandleBased for Vmo {}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ChildKind {
+    Clone,
+    Slice,
+    Reference,
+}
+
+/// The one kind that the options name.
+fn child_kind(options: VmoChildOptions) -> Result<ChildKind, Status> {
+    let kind = options - (VmoChildOptions::NO_WRITE | VmoChildOptions::RESIZABLE);
+    match kind {
+        VmoChildOptions::SNAPSHOT
+        | VmoChildOptions::SNAPSHOT_AT_LEAST_ON_WRITE
+        | VmoChildOptions::SNAPSHOT_MODIFIED => Ok(ChildKind::Clone),
+        VmoChildOptions::SLICE if !options.contains(VmoChildOptions::RESIZABLE) => Ok(ChildKind::Slice),
+        VmoChildOptions::REFERENCE => Ok(ChildKind::Reference),
+        _ => Err(Status::INVALID_ARGS),
+    }
+}
+
+/// The rights of a child's handle, made with a handle that has `parent`'s.
+fn child_rights(kind: ChildKind, options: VmoChildOptions, parent: Rights) -> Rights {
+    let mut rights = parent | Rights::GET_PROPERTY | Rights::SET_PROPERTY;
+    rights.set(Rights::RESIZE, options.contains(VmoChildOptions::RESIZABLE));
+    if options.contains(VmoChildOptions::NO_WRITE) {
+        rights.remove(Rights::WRITE);
+    } else if kind == ChildKind::Clone {
+        rights.insert(Rights::WRITE);
+        rights.remove(Rights::EXECUTE);
+    }
+    rights
+}
+
+impl VmObject {
+    /// A snapshot of `pages` pages from byte `offset` on.
+    pub(crate) fn create_clone(
+        &self,
+        engine: &'static Engine,
+        options: VmoChildOptions,
+        offset: u64,
+        pages: u64,
+        name: Name,
+    ) -> Result<Arc<VmObject>, Status> {
+        let size = page_size() as u64;
+        if !offset.is_multiple_of(size) {
+            return Err(Status::INVALID_ARGS);
+        }
+        let end = offset.checked_add(pages * size).ok_or(Status::OUT_OF_RANGE)?;
+        if let VmoKind::Slice(_) = self.kind {
+            let within = end <= self.size(&self.family.lock());
+            return Err(if within { Status::NOT_SUPPORTED } else { Status::OUT_OF_RANGE });
+        }
+        let root_offset = self.root_offset.checked_add(offset).ok_or(Status::INVALID_ARGS)?;
+        root_offset.checked_add(pages * size).ok_or(Status::INVALID_ARGS)?;
+
+        let space = engine.space();
+        let after = engine.cut(&space, self)?;
+        let mut state = self.family.lock();
+        let vmo = state.tree.snapshot(self.vmo, offset / size, pages);
+        after.finish(&mut state, self.memory);
+        state.compact(self.memory)?;
+        let snapshot = options.contains(VmoChildOptions::SNAPSHOT);
+        let new = NewVmo {
+            name,
+            root_offset,
+            resizable: options.contains(VmoChildOptions::RESIZABLE),
+            immutable: snapshot && options.contains(VmoChildOptions::NO_WRITE),
+            ..NewVmo::new(VmoKind::Clone)
+        };
+        let child = VmObject::new(&self.family, &mut state, vmo, new);
+        let garbage = state.collect();
+        drop(state);
+        drop(space);
+        drop(garbage);
+        Ok(child)
+    }
+
+    fn create_slice(&self, offset: u64, pages: u64, name: Name) -> Result<Arc<VmObject>, Status> {
+        let size = page_size() as u64;
+        let mut state = self.family.lock();
+        let inside = offset.checked_add(pages * size).is_some_and(|end| end <= self.size(&state));
+        if !offset.is_multiple_of(size) || !inside {
+            return Err(Status::INVALID_ARGS);
+        }
+        if self.resizable {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        let vmo = state.tree.slice(self.vmo, offset / size, pages);
+        let new = NewVmo {
+            name,
+            root_offset: self.root_offset.saturating_add(offset),
+            ..NewVmo::new(VmoKind::Slice(self.first_page() + offset / size))
+        };
+        Ok(VmObject::new(&self.family, &mut state, vmo, new))
+    }
+
+    fn create_reference(
+        &self,
+        options: VmoChildOptions,
+        offset: u64,
+        pages: u64,
+        name: Name,
+        rights: Rights,
+    ) -> Result<Arc<VmObject>, Status> {
+        if offset != 0 || pages != 0 {
+            return Err(Status::INVALID_ARGS);
+        }
+        let resizable = options.contains(VmoChildOptions::RESIZABLE);
+        if matches!(self.kind, VmoKind::Slice(_)) || (resizable && !self.resizable) {
+            return Err(Status::NOT_SUPPORTED);
+        }
+        if resizable && !rights.contains(Rights::RESIZE) {
+            return Err(Status::ACCESS_DENIED);
+        }
+        let mut state = self.family.lock();
+        let vmo = state.tree.reference(self.vmo);
+        let new = NewVmo {
+            name,
+            root_offset: self.root_offset,
+            resizable: self.resizable,
+            ..NewVmo::new(VmoKind::Reference)
+        };
+        Ok(VmObject::new(&self.family, &mut state, vmo, new))
+    }
+
+    /// Cache operations have nothing to do on coherent memory.
+    fn check_cache_range(&self, offset: u64, size: u64) -> Result<(), Status> {
+        if size == 0 {
+            return Err(Status::INVALID_ARGS);
+        }
+        self.check_inside(&self.family.lock(), offset, size)
+    }
+
+    /// The rounded range must lie in the VMO; there is nothing else to fetch first.
+    fn check_whole_pages(&self, offset: u64, size: u64) -> Result<(), Status> {
+        let page = page_size() as u64;
+        let end = offset.checked_add(size).and_then(|end| end.checked_next_multiple_of(page)).ok_or(Status::OUT_OF_RANGE)?;
+        let start = offset / page * page;
+        self.check_inside(&self.family.lock(), start, end - start)
+    }
+
+    fn check_inside(&self, state: &FamilyState, offset: u64, size: u64) -> Result<(), Status> {
+        let inside = offset.checked_add(size).is_some_and(|end| end <= self.size(state));
+        if inside { Ok(()) } else { Err(Status::OUT_OF_RANGE) }
+    }
+}
+
+/// A size in whole pages, if a VMO can have it.
+fn size_in_pages(size: u64) -> Result<u64, Status> {
+    let page = page_size() as u64;
+    let most = u64::MAX / page - 63;
+    let pages = size.div_ceil(page);
+    if pages <= most { Ok(pages) } else { Err(Status::OUT_OF_RANGE) }
+}

@@ -1,0 +1,110 @@
+//! `/proc/self/mem`: access to our own mappings whatever their protection says.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+
+use crate::memfd::MemFd;
+use crate::page::HostRange;
+use crate::reserve::Reservation;
+
+/// How much goes through the stack at once where the kernel cannot copy directly.
+const BOUNCE: usize = 16 << 10;
+
+/// The process's memory as a file (`proc_pid_mem(5)`), for memory inside a [`Reservation`].
+///
+/// The kernel reads pages that are PROT_NONE or not readable, and writes pages of a *private* mapping that is not writable, giving them a private copy as a
+/// store would (`FOLL_FORCE`); it does not write a shared mapping that is not writable, and neither does it read what nothing is mapped behind (over the end of a file): `EIO`.
+/// Kernels from 6.12 on may be configured to refuse the forced accesses (`proc_mem.force_override`): `EIO` too.
+///
+/// A page that a userfaultfd serves is faulted in like by any access: these calls then wait for the handler. Hold no lock that it wants. None of the methods but [`Self::open`] allocates.
+///
+/// The file means the process that opened it, for ever: in a forked copy every call is refused with `ESRCH`.
+#[derive(Debug)]
+pub struct ProcMem {
+    file: File,
+    pid: u32,
+}
+
+impl ProcMem {
+    /// Opens `/proc/self/mem`.
+    pub fn open() -> io::Result<ProcMem> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/proc/self/mem")?;
+        Ok(ProcMem {
+            file,
+            pid: std::process::id(),
+        })
+    }
+
+    /// Reads all of `buf` from address `addr`, which with the whole length must be inside of `within` (`InvalidInput`).
+    pub fn read(&self, within: &Reservation, addr: usize, buf: &mut [u8]) -> io::Result<()> {
+        self.check(within, addr, buf.len())?;
+        self.file.read_exact_at(buf, addr as u64)
+    }
+
+    /// Writes all of `buf` at address `addr`, which with the whole length must be inside of `within` (`InvalidInput`).
+    pub fn write(&self, within: &Reservation, addr: usize, buf: &[u8]) -> io::Result<()> {
+        self.check(within, addr, buf.len())?;
+        self.file.write_all_at(buf, addr as u64)
+    }
+
+    /// Copies all of `range`, inside of `within`, into `to` at `offset`, which must have room for it (`InvalidInput`). Every page of it becomes present there,
+    /// pages of zeros included. Readable memory is copied by the kernel directly.
+    pub fn copy_out(
+        &self,
+        within: &Reservation,
+        range: HostRange,
+        to: &MemFd,
+        offset: u64,
+    ) -> io::Result<()> {
+        self.check(within, range.start(), range.len())?;
+        to.check(offset, range.len() as u64)?;
+        let mut done = 0;
+        while done < range.len() {
+            let (addr, offset, left) = (
+                range.start() + done,
+                offset + done as u64,
+                range.len() - done,
+            );
+            done += match write_from(to, addr, left, offset) {
+                Ok(0) | Err(Errno::EFAULT) => {
+                    // The page is not readable (or its memory is lost: then this fails, too).
+                    let mut bounce = [0; BOUNCE];
+                    let part = &mut bounce[..left.min(BOUNCE)];
+                    self.file.read_exact_at(part, addr as u64)?;
+                    to.write_at(part, offset)?;
+                    part.len()
+                }
+                Ok(copied) => copied,
+                Err(Errno::EINTR) => 0,
+                Err(errno) => return Err(errno.into()),
+            };
+        }
+        Ok(())
+    }
+
+    fn check(&self, within: &Reservation, addr: usize, len: usize) -> io::Result<()> {
+        if std::process::id() != self.pid {
+            return Err(Errno::ESRCH.into());
+        }
+        if !within.range().contains_bytes(addr, len) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(())
+    }
+}
+
+/// `pwrite(2)` from memory that is no Rust object. Answers how many bytes were written.
+fn write_from(to: &MemFd, addr: usize, len: usize, offset: u64) -> nix::Result<usize> {
+    let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    let source = std::ptr::with_exposed_provenance(addr);
+    // SAFETY: the kernel only reads the memory, wherever it is, and answers EFAULT where it cannot; other threads may write it meanwhile.
+    let written = unsafe { libc::pwrite(to.as_fd().as_raw_fd(), source, len, offset) };
+    Errno::result(written).map(|written| written.unsigned_abs())
+}

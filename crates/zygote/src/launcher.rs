@@ -1,0 +1,133 @@
+//! The zygote's side of its launcher.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use host_memory::process::{Fork, fork, thread_count};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::net::{Shutdown, shutdown};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::launcher_process;
+use crate::message;
+use crate::protocol::Request;
+
+/// A function that a child can be spawned to run.
+///
+/// Every child is forked from the same image, so the function lies at the same address in each and only its place in the list has to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// What [`Spawn::new`](crate::Spawn::new) names it by. Where two are named alike, the first is meant.
+    pub name: &'static str,
+    /// What runs in the child; what it returns is the child's exit code.
+    pub run: fn(Context) -> i32,
+}
+
+/// A small process that starts children for this one.
+///
+/// It was forked before this process had threads, mappings or much memory, so what it forks in turn is *blank* and cheap to make. It ends when the last clone of this
+/// value is gone and no [`Child`](crate::Child) is left to wait for, or when this process ends in whatever way. Children go on.
+#[derive(Clone, Debug)]
+pub struct Launcher(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    socket: OwnedFd,
+    process: OwnedFd,
+    entries: Vec<Entry>,
+}
+
+impl Launcher {
+    /// Reserves the engine's address range and forks the launcher.
+    ///
+    /// To be called first thing in `main`: what the process has at this moment (environment, working directory, descriptors, signal handlers), each child will have.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Threads`] if the process has more than one thread
+    /// - [`Error::EngineRuns`] if the engine was used before
+    /// - [`Error::Reserve`] if there is no room for the address range
+    /// - [`Error::Io`] if there is no process or descriptor to be had
+    pub fn start(entries: &[Entry]) -> Result<Self, Error> {
+        let threads = thread_count().map_err(Error::io("count this process's threads"))?;
+        if threads != 1 {
+            return Err(Error::Threads(threads));
+        }
+        if cowspace::is_running() {
+            return Err(Error::EngineRuns);
+        }
+        cowspace::reserve_address_space().map_err(Error::Reserve)?;
+        match Self::fork(entries).map_err(Error::io("fork the launcher"))? {
+            Forked::Zygote(launcher) => Ok(launcher),
+            Forked::Launcher(socket) => launcher_process::run(socket, entries.to_vec()),
+        }
+    }
+
+    /// Forks the launcher and returns in both processes: the caller drops all that is not the launcher's, and then lets it run.
+    pub(crate) fn fork(entries: &[Entry]) -> io::Result<Forked> {
+        let (ours, theirs) = message::pair()?;
+        // What is buffered now would be written once by each process.
+        io::stdout().flush()?;
+        match fork()? {
+            Fork::Child => Ok(Forked::Launcher(theirs)),
+            Fork::Parent(pid) => {
+                let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+                let process = pidfd_open(pid, PidfdFlags::empty())?;
+                Ok(Forked::Zygote(Self(Arc::new(Shared {
+                    socket: ours,
+                    process,
+                    entries: entries.to_vec(),
+                }))))
+            }
+        }
+    }
+
+    /// Has `blanks` blank children wait for their turn, from now on: a spawn then need not wait for a fork. 0, as at first, keeps none. Each costs a process of little memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LauncherGone`] if the launcher was killed.
+    pub fn pool(&self, blanks: u32) -> Result<(), Error> {
+        self.request(&Request::Pool(blanks), &[])
+    }
+
+    pub(crate) fn request(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        match message::send_value(self.0.socket.as_fd(), request, descriptors) {
+            Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => Err(Error::LauncherGone),
+            other => other.map_err(Error::io("send the launcher a request")),
+        }
+    }
+
+    /// Whether the launcher process has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        let mut ended = [PollFd::new(&self.0.process, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        retry_on_intr(|| poll(&mut ended, Some(&at_once))).is_ok_and(|ready| ready > 0)
+    }
+
+    /// The entry's place in the list.
+    pub(crate) fn entry(&self, name: &str) -> Option<u32> {
+        let place = self.0.entries.iter().position(|entry| entry.name == name)?;
+        u32::try_from(place).ok()
+    }
+}
+
+/// Which process [`Launcher::fork`] has returned in.
+pub(crate) enum Forked {
+    Zygote(Launcher),
+    /// The new launcher, with its end of the socket.
+    Launcher(OwnedFd),
+}
+
+impl Drop for Shared {
+    /// Lets the launcher end, and reaps it.
+    fn drop(&mut self) {
+        // Whatever fails here means that the launcher is gone already, or that this is a copy of the process that forked it.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        let _ = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED);
+    }
+}

@@ -1,0 +1,232 @@
+//! Spawning: from a request to a running child.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+
+use cowspace::{Policy, Vmo};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::capture::capture;
+use crate::child::{Child, Status};
+use crate::error::Error;
+use crate::launcher::Launcher;
+use crate::message::{self, receive_value, send_value};
+use crate::protocol::{Blueprint, LAUNCH, Launched, Report, Request, SHORT};
+use crate::report::LeftOut;
+use crate::stdio::{Direction, Stdio};
+
+/// A child to be spawned, put together as a [`std::process::Command`] is.
+#[derive(Clone, Debug)]
+pub struct Spawn<'a> {
+    entry: String,
+    arguments: Vec<u8>,
+    vmos: Vec<(String, &'a Vmo)>,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    policy: Policy,
+    can_spawn: bool,
+}
+
+impl<'a> Spawn<'a> {
+    /// A child that runs this [`Entry`](crate::Entry), without arguments or handles, with this process's standard streams and the native policy.
+    pub fn new(entry: impl Into<String>) -> Self {
+        Self {
+            entry: entry.into(),
+            arguments: Vec::new(),
+            vmos: Vec::new(),
+            stdin: Stdio::Inherit,
+            stdout: Stdio::Inherit,
+            stderr: Stdio::Inherit,
+            policy: Policy::Native,
+            can_spawn: false,
+        }
+    }
+
+    /// Bytes for the child's [`Context::args`](crate::Context::args).
+    #[must_use]
+    pub fn args(mut self, arguments: impl Into<Vec<u8>>) -> Self {
+        self.arguments = arguments.into();
+        self
+    }
+
+    /// Gives the child, under this name, a handle to a clone of a VMO. Where the VMO is mapped in this process, the same clone is mapped in the child. The handle needs
+    /// the rights `DUPLICATE` and `READ`.
+    #[must_use]
+    pub fn vmo(mut self, name: impl Into<String>, vmo: &'a Vmo) -> Self {
+        self.vmos.push((name.into(), vmo));
+        self
+    }
+
+    /// The child's standard input.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdio) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// The child's standard output.
+    #[must_use]
+    pub fn stdout(mut self, stdout: Stdio) -> Self {
+        self.stdout = stdout;
+        self
+    }
+
+    /// The child's standard error.
+    #[must_use]
+    pub fn stderr(mut self, stderr: Stdio) -> Self {
+        self.stderr = stderr;
+        self
+    }
+
+    /// How faults of the child's mappings are resolved: by the kernel alone (native, as at first), or seen and timed by the child's engine (traced).
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Whether the child gets a launcher of its own ([`Context::launcher`](crate::Context::launcher)), so that it can be a zygote in turn.
+    #[must_use]
+    pub fn can_spawn(mut self, can_spawn: bool) -> Self {
+        self.can_spawn = can_spawn;
+        self
+    }
+}
+
+/// A process that gives clones of its address space to children.
+///
+/// Everything that is mapped from VMOs is cloned: other memory of this process (its stack, the global allocator's heap) children have as it was when the launcher was
+/// started.
+#[derive(Clone, Debug)]
+pub struct Zygote {
+    launcher: Launcher,
+}
+
+impl Zygote {
+    /// Spawns children through this launcher.
+    pub fn new(launcher: Launcher) -> Self {
+        Self { launcher }
+    }
+
+    /// The launcher.
+    pub fn launcher(&self) -> &Launcher {
+        &self.launcher
+    }
+
+    /// Clones this address space into a new process and runs an entry there. Returns when the child has all its memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says for each what to do. After an error there is no child, or it is about to end.
+    pub fn spawn(&self, spawn: &Spawn<'_>) -> Result<Child, Error> {
+        let entry = self
+            .launcher
+            .entry(&spawn.entry)
+            .ok_or_else(|| Error::NoSuchEntry(spawn.entry.clone()))?;
+        for (place, (name, _)) in spawn.vmos.iter().enumerate() {
+            if spawn.vmos[..place].iter().any(|(other, _)| other == name) {
+                return Err(Error::DuplicateName(name.clone()));
+            }
+        }
+        // The child comes into being while this process clones its memory.
+        let launching = Launching::request(&self.launcher, spawn)?;
+        let capture = capture(&spawn.vmos)?;
+        let blueprint = Blueprint {
+            entry,
+            arguments: spawn.arguments.clone(),
+            policy: spawn.policy.into(),
+            can_spawn: spawn.can_spawn,
+            vmos: capture.image.records().to_vec(),
+            mappings: capture.mappings,
+            handles: capture.handles,
+            left_out: capture.left_out,
+        };
+        launching.send(&blueprint, &capture.image.layers())?;
+        drop((capture.image, capture.clones));
+        let child = launching.finish(&self.launcher, blueprint.left_out)?;
+        tracing::debug!(pid = child.id(), mappings = blueprint.mappings.len(), "spawned");
+        Ok(child)
+    }
+}
+
+/// A child that the launcher was asked for.
+struct Launching {
+    control: OwnedFd,
+    status: OwnedFd,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Launching {
+    fn request(launcher: &Launcher, spawn: &Spawn<'_>) -> Result<Self, Error> {
+        let (control, childs_control) = message::pair().map_err(Error::io("make a socket for the child"))?;
+        let (status, childs_status) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|error| Error::io("make a pipe for the child's status")(error.into()))?;
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let open = |stdio: Stdio, direction, inherited| {
+            stdio
+                .open(direction, inherited)
+                .map_err(Error::io("open a standard stream for the child"))
+        };
+        let stdin = open(spawn.stdin, Direction::ToChild, stdin.as_fd())?;
+        let stdout = open(spawn.stdout, Direction::FromChild, stdout.as_fd())?;
+        let stderr = open(spawn.stderr, Direction::FromChild, stderr.as_fd())?;
+        let give: [BorrowedFd<'_>; LAUNCH] = [
+            childs_control.as_fd(),
+            childs_status.as_fd(),
+            stdin.as_fd(),
+            stdout.as_fd(),
+            stderr.as_fd(),
+        ];
+        launcher.request(&Request::Launch, &give)?;
+        Ok(Self {
+            control,
+            status,
+            stdin: stdin.ours,
+            stdout: stdout.ours,
+            stderr: stderr.ours,
+        })
+    }
+
+    fn send(&self, blueprint: &Blueprint, layers: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        match send_value(self.control.as_fd(), blueprint, layers) {
+            // The child is gone, or there never was one. Why, is said when it is waited for.
+            Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(Error::io("send the child its image")),
+        }
+    }
+
+    /// Waits until the child is there and has its memory.
+    fn finish(self, launcher: &Launcher, left_out: Vec<LeftOut>) -> Result<Child, Error> {
+        let control = self.control;
+        let launched = receive_value(&control, SHORT).map_err(Error::io("hear of the child"))?;
+        let (pid, pidfd) = match launched {
+            Some((Launched::Running(pid), mut pidfd)) => match (u32::try_from(pid), pidfd.pop()) {
+                (Ok(pid), Some(pidfd)) => (pid, pidfd),
+                _ => return Err(Error::Launch("it names no process".to_owned())),
+            },
+            Some((Launched::Failed(reason), _)) => return Err(Error::Launch(reason)),
+            None if launcher.is_gone() => return Err(Error::LauncherGone),
+            None => return Err(Error::Launch("it may have no more descriptors".to_owned())),
+        };
+        let mut child = Child {
+            stdin: self.stdin.map(ChildStdin::from),
+            stdout: self.stdout.map(ChildStdout::from),
+            stderr: self.stderr.map(ChildStderr::from),
+            pid,
+            process: pidfd,
+            status: Status::In(self.status),
+            left_out,
+            _launcher: launcher.clone(),
+        };
+        match receive_value(&control, SHORT) {
+            Ok(Some((Report::Ready, _))) => Ok(child),
+            Ok(Some((Report::Failed(reason), _))) => Err(Error::Build(reason)),
+            Ok(None) => Err(child.wait().map_or_else(Error::io("wait for the child"), Error::Ended)),
+            Err(error) => Err(Error::io("hear from the child")(error)),
+        }
+    }
+}

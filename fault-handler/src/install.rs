@@ -1,0 +1,270 @@
+//! The answers that a resolver can give to a fault, and what the kernel's errors to each mean. The table is in `docs/faults.md`.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use host_memory::memfd::{Layer, MemFd};
+use host_memory::page::{HostRange, page_size};
+use host_memory::uffd::{CopyFrom, FaultKind, Protect, UffdError, Wake};
+use nix::errno::Errno;
+
+use crate::fail;
+use crate::fault::{Next, Outcome, OutcomeKind};
+use crate::kernel::Kernel;
+use crate::report::{Reporter, Trouble};
+
+/// What installing needs besides the kernel, made once: the fault path allocates nothing.
+pub(crate) struct Desk {
+    /// A page that is filled from a memfd before it is copied in.
+    scratch: Box<[u8]>,
+    /// A page of zeros.
+    zeros: Box<[u8]>,
+    /// The page whose poisoning was answered with EEXIST last.
+    poison_refused: Option<usize>,
+    /// When the resolver gave its last answer.
+    pub(crate) resolved: Cell<Instant>,
+    reporter: Reporter,
+}
+
+impl Desk {
+    pub(crate) fn new(reporter: Reporter) -> Desk {
+        Desk {
+            scratch: vec![0; page_size()].into_boxed_slice(),
+            zeros: vec![0; page_size()].into_boxed_slice(),
+            poison_refused: None,
+            resolved: Cell::new(Instant::now()),
+            reporter,
+        }
+    }
+
+    /// Reports that did not fit in the reporter's queue.
+    pub(crate) fn reports_dropped(&self) -> u64 {
+        self.reporter.dropped()
+    }
+}
+
+/// The one answer to one fault. Each method consumes it.
+pub struct Installer<'a> {
+    kernel: &'a dyn Kernel,
+    desk: &'a mut Desk,
+    page: HostRange,
+    kind: FaultKind,
+}
+
+impl<'a> Installer<'a> {
+    pub(crate) fn new(
+        kernel: &'a dyn Kernel,
+        desk: &'a mut Desk,
+        page: HostRange,
+        kind: FaultKind,
+    ) -> Installer<'a> {
+        Installer {
+            kernel,
+            desk,
+            page,
+            kind,
+        }
+    }
+
+    /// Makes the page of the layer's page at byte `offset` (a multiple of the page size).
+    ///
+    /// The layer's alias should be there already (any earlier call of [`Layer::page`] made it): making it allocates.
+    pub fn copy_layer(self, layer: &Layer, offset: u64, protect: Protect) -> Outcome {
+        self.resolved();
+        let result = match layer.page(offset) {
+            Some(page) => self.copy(CopyFrom::Layer(page), protect),
+            // The layer has no alias (the address space is full), or no such page.
+            None => match layer.read_at(&mut self.desk.scratch, offset) {
+                Ok(()) => self.copy(CopyFrom::Bytes(&self.desk.scratch), protect),
+                Err(_) => return self.poison_now("a page of a layer cannot be read", None),
+            },
+        };
+        self.settle(result, OutcomeKind::Copied)
+    }
+
+    /// Makes the page of the page of `memfd` at byte `offset` (a multiple of the page size), as it is now.
+    pub fn copy_memfd(self, memfd: &MemFd, offset: u64, protect: Protect) -> Outcome {
+        self.resolved();
+        let result = match memfd.read_at(&mut self.desk.scratch, offset) {
+            Ok(()) => self.copy(CopyFrom::Bytes(&self.desk.scratch), protect),
+            Err(_) => return self.poison_now("a page of a memory file cannot be read", None),
+        };
+        self.settle(result, OutcomeKind::Copied)
+    }
+
+    /// Makes a page of zeros, which is written to soon: a page of its own, unlike [`Installer::zero`].
+    pub fn copy_zeros(self, protect: Protect) -> Outcome {
+        self.resolved();
+        let result = self.copy(CopyFrom::Bytes(&self.desk.zeros), protect);
+        self.settle(result, OutcomeKind::Copied)
+    }
+
+    /// Maps the zero page; the first write to it is the kernel's affair.
+    pub fn zero(self) -> Outcome {
+        self.resolved();
+        let result = match self.kernel.zeropage(self.page) {
+            // Not offered for this kind of mapping; or there is a page, or only a write-protect marker, which ZEROPAGE does not replace and COPY does.
+            Err(UffdError::Fatal(Errno::EINVAL) | UffdError::Exists) => {
+                self.copy(CopyFrom::Bytes(&self.desk.zeros), Protect::None)
+            }
+            result => result,
+        };
+        self.settle(result, OutcomeKind::Zeroed)
+    }
+
+    /// Maps the file's own page, and those of its neighbours in `window` that are there and not mapped. `window` should contain the page; if it does not, only the
+    /// page is mapped.
+    ///
+    /// The neighbours are a favour: the outcome is that of the page alone.
+    pub fn continue_(self, window: HostRange, protect: Protect) -> Outcome {
+        self.resolved();
+        let window = if window.contains_range(self.page) {
+            window
+        } else {
+            self.page
+        };
+        let (start, end) = (self.page.start(), window.end());
+        // From the page on, so that what lies before it cannot stop the call. What was done before the kernel stopped is woken by the kernel.
+        let result = match HostRange::new(start, end - start) {
+            Some(ahead) if ahead != self.page => match self.kernel.continue_(ahead, protect) {
+                Err(UffdError::Again { done: 1.. }) => Ok(()),
+                // The window may reach past the mapping, or want memory that the page does not need.
+                Err(UffdError::Gone | UffdError::NoMemory | UffdError::Fatal(_)) => {
+                    self.kernel.continue_(self.page, protect)
+                }
+                result => result,
+            },
+            _ => self.kernel.continue_(self.page, protect),
+        };
+        if result.is_ok()
+            && let Some(behind) = HostRange::new(window.start(), start - window.start())
+            && !behind.is_empty()
+        {
+            // Whatever comes of it: each page that it did not map faults by itself.
+            let _ = self.kernel.continue_(behind, protect);
+        }
+        self.settle(result, OutcomeKind::Continued)
+    }
+
+    /// Lifts the write protection: the write goes through, in a private mapping to a copy that the kernel makes.
+    pub fn unprotect(self) -> Outcome {
+        self.resolved();
+        let result = self.kernel.unprotect(self.page, Wake::Wake);
+        self.settle(result, OutcomeKind::Unprotected)
+    }
+
+    /// Leaves the thread waiting, and forgets about it. Whoever parked the range must wake it: then the thread faults anew.
+    pub fn park(self) -> Outcome {
+        self.resolved();
+        Outcome(Next::Ended(OutcomeKind::Parked))
+    }
+
+    /// Wakes the thread without a page: it tries again, meets what is mapped there now, and may fault anew.
+    pub fn retry(self) -> Outcome {
+        self.resolved();
+        self.wake();
+        Outcome(Next::Ended(OutcomeKind::Retried))
+    }
+
+    /// Gives SIGBUS to whoever touches the page, and logs the reason.
+    ///
+    /// Ends the process where that cannot be done: on a kernel without `UFFDIO_POISON` (before Linux 6.6), and for a write-protected page, which is there and can
+    /// be read.
+    pub fn poison(self, reason: &'static str) -> Outcome {
+        self.resolved();
+        self.poison_now(reason, None)
+    }
+
+    /// Notes the time of the resolver's answer.
+    fn resolved(&self) {
+        self.desk.resolved.set(Instant::now());
+    }
+
+    fn copy(&self, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
+        self.kernel.copy(self.page.start(), src, protect)
+    }
+
+    /// The answer to the result of an ioctl that was to end the fault as `installed`.
+    fn settle(self, result: Result<(), UffdError>, installed: OutcomeKind) -> Outcome {
+        Outcome(match result {
+            Ok(()) => Next::Ended(installed),
+            Err(UffdError::Exists) => {
+                self.wake();
+                Next::Ended(OutcomeKind::Exists)
+            }
+            Err(UffdError::Again { .. }) => Next::Later,
+            Err(UffdError::Gone) => {
+                self.wake();
+                Next::Ended(OutcomeKind::Gone)
+            }
+            Err(UffdError::NoMemory) => Next::Failed("no memory for a page"),
+            Err(UffdError::NoPage) => Next::Failed("the page is in no file"),
+            Err(UffdError::Fatal(errno)) => {
+                return self.poison_now("the kernel refuses to install a page", Some(errno));
+            }
+        })
+    }
+
+    /// Wakes whoever waits for the page.
+    fn wake(&self) {
+        if let Err(error) = self.kernel.wake(self.page) {
+            fail::abort(format_args!(
+                "cannot wake {:#x}: {error}",
+                self.page.start()
+            ));
+        }
+    }
+
+    pub(crate) fn poison_now(mut self, reason: &'static str, errno: Option<Errno>) -> Outcome {
+        let mut result = self.kernel.poison(self.page);
+        if result == Err(UffdError::Exists) {
+            result = self.poison_existing();
+        }
+        Outcome(match result {
+            Ok(()) => {
+                let page = self.page.start();
+                self.desk.reporter.report(Trouble {
+                    page,
+                    kind: self.kind,
+                    reason,
+                    errno,
+                });
+                Next::Ended(OutcomeKind::Poisoned)
+            }
+            Err(UffdError::Exists) => {
+                self.wake();
+                Next::Ended(OutcomeKind::Exists)
+            }
+            Err(UffdError::Again { .. }) => Next::Later,
+            // Past the end of its file the kernel gives SIGBUS by itself.
+            Err(UffdError::Gone | UffdError::NoPage) => {
+                self.wake();
+                Next::Ended(OutcomeKind::Gone)
+            }
+            Err(UffdError::NoMemory) => Next::Failed("no memory to poison a page"),
+            Err(UffdError::Fatal(_)) => fail::abort(format_args!(
+                "{reason}, and the page at {:#x} cannot be poisoned",
+                self.page.start()
+            )),
+        })
+    }
+
+    /// What to make of EEXIST.
+    ///
+    /// Mostly the page was installed or poisoned for another thread's fault: waking is enough. If the same page comes again, then a write-protect marker is in the way,
+    /// which does not end a fault, but which POISON does not replace: it is lifted first. A write-protected page is there and stays there, so its fault has no end but
+    /// the process's.
+    fn poison_existing(&mut self) -> Result<(), UffdError> {
+        let page = self.page.start();
+        if self.kind == FaultKind::WriteProtect {
+            fail::abort(format_args!(
+                "the write-protected page at {page:#x} cannot be poisoned"
+            ));
+        }
+        if self.desk.poison_refused.replace(page) != Some(page) {
+            return Err(UffdError::Exists);
+        }
+        self.kernel.unprotect(self.page, Wake::DontWake)?;
+        self.kernel.poison(self.page)
+    }
+}

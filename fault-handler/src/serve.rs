@@ -1,0 +1,317 @@
+//! The handler thread's loop.
+//!
+//! ```text
+//!        ┌────────────▶ wait: poll on userfaultfd and control
+//!        │                │
+//!        │              read everything, batch by batch; each fault is resolved
+//!        │                │                  EAGAIN, no memory ──▶ ring
+//!        │              resolve anew what was in the ring before ◀────┘
+//!        │                │
+//!        └── control: statistics, recorder, stop
+//! ```
+//!
+//! A fault in the ring is resolved anew only after the descriptor was read empty once more: EAGAIN means that somebody waits for his event to be read, and the kernel hands out page faults
+//! before events. (New faults cannot keep that away for ever: each thread has one at a time, and those in the ring wait.)
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use host_memory::page::{HostRange, page_size};
+use host_memory::uffd::{Event, Events};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sched::{sched_getcpu, sched_yield};
+use nix::sys::eventfd::EventFd;
+use nix::sys::time::TimeSpec;
+
+use crate::fail;
+use crate::fault::{Fault, Next, OutcomeKind, Resolver};
+use crate::install::{Desk, Installer};
+use crate::kernel::Kernel;
+use crate::placement::Follower;
+use crate::record::FaultRecord;
+use crate::stats::{Meter, nanos};
+
+/// Messages read at once.
+const BATCH: usize = 32;
+/// Faults that can wait to be resolved anew; small under test, so that a full ring is met. Any more are woken, and fault anew by themselves.
+const RING: usize = if cfg!(test) { 4 } else { 256 };
+/// How often an installation may fail for a reason that may pass, before the page is poisoned.
+pub(crate) const ATTEMPTS: u32 = 8;
+
+/// What the handler is asked by others, between batches.
+pub(crate) enum Control {
+    /// Copy the statistics into the box and send it back.
+    Stats(Box<Meter>, Sender<Box<Meter>>),
+    /// Send a record of each fault here from now on; say when that has begun.
+    Record(Sender<FaultRecord>, Sender<()>),
+    /// End.
+    Stop,
+}
+
+/// A fault under way.
+struct Pending {
+    fault: Fault,
+    page: HostRange,
+    /// When it was read.
+    woken: Instant,
+    /// How often installing it has failed.
+    failed: u32,
+}
+
+/// The handler thread's state. No other thread sees any of it.
+pub(crate) struct Server {
+    kernel: Arc<dyn Kernel>,
+    resolver: Arc<dyn Resolver>,
+    desk: Desk,
+    events: Events,
+    ring: VecDeque<Pending>,
+    /// Rounds in a row in which the ring was not empty.
+    rounds: u32,
+    follower: Follower,
+    meter: Box<Meter>,
+    recorder: Option<Sender<FaultRecord>>,
+    control: Receiver<Control>,
+    bell: Arc<EventFd>,
+    started: Instant,
+}
+
+impl Server {
+    pub(crate) fn new(
+        kernel: Arc<dyn Kernel>,
+        resolver: Arc<dyn Resolver>,
+        desk: Desk,
+        follower: Follower,
+        control: Receiver<Control>,
+        bell: Arc<EventFd>,
+    ) -> Server {
+        Server {
+            kernel,
+            resolver,
+            desk,
+            events: Events::with_capacity(BATCH),
+            ring: VecDeque::with_capacity(RING),
+            rounds: 0,
+            follower,
+            meter: Meter::new(),
+            recorder: None,
+            control,
+            bell,
+            started: Instant::now(),
+        }
+    }
+
+    /// Serves until it is told to stop. An error is one of poll or read, after which no fault could be served.
+    pub(crate) fn run(mut self) -> io::Result<Box<Meter>> {
+        loop {
+            let rung = self.wait()?;
+            let put_off = self.ring.len();
+            self.drain()?;
+            self.work_ring(put_off);
+            if rung && self.obey() {
+                self.desert();
+                return Ok(self.meter);
+            }
+        }
+    }
+
+    /// Waits for a message or the bell; with faults in the ring only for a while, the longer the longer they are there. Returns whether the bell rang.
+    fn wait(&mut self) -> io::Result<bool> {
+        let timeout = if self.ring.is_empty() {
+            None
+        } else if self.rounds < 4 {
+            // Whoever changes the address space needs a CPU to go on.
+            let _ = sched_yield();
+            Some(TimeSpec::new(0, 0))
+        } else {
+            Some(Duration::from_micros(50 << (self.rounds - 4).min(5)).into())
+        };
+        let mut fds = [
+            PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
+        ];
+        match ppoll(&mut fds, timeout, None) {
+            Ok(_) => Ok(fds[1].any().unwrap_or(false)),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Reads until nothing waits, and resolves each fault.
+    fn drain(&mut self) -> io::Result<()> {
+        loop {
+            self.kernel.read_events(&mut self.events)?;
+            let woken = Instant::now();
+            let mut thread = None;
+            for i in 0..self.events.as_slice().len() {
+                let Event::PageFault {
+                    address,
+                    kind,
+                    write,
+                    tid,
+                } = self.events.as_slice()[i]
+                else {
+                    continue;
+                };
+                let start = address - address % page_size();
+                // The last page of the address space is nobody's.
+                let Some(page) = HostRange::new(start, page_size()) else {
+                    continue;
+                };
+                thread = tid.or(thread);
+                let fault = Fault {
+                    page: start,
+                    kind,
+                    write,
+                    tid,
+                };
+                self.serve(Pending {
+                    fault,
+                    page,
+                    woken,
+                    failed: 0,
+                });
+            }
+            if let Some(tid) = thread {
+                self.follower.follow(tid);
+            }
+            if !self.events.is_full() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Resolves anew the `put_off` oldest faults of the ring: those that were there before everything was read.
+    fn work_ring(&mut self, put_off: usize) {
+        for _ in 0..put_off {
+            if let Some(pending) = self.ring.pop_front() {
+                self.serve(pending);
+            }
+        }
+        self.rounds = if self.ring.is_empty() {
+            0
+        } else {
+            self.rounds.saturating_add(1)
+        };
+    }
+
+    /// Resolves a fault, and sees to it that it ends or is in the ring.
+    fn serve(&mut self, mut pending: Pending) {
+        let Pending { fault, page, .. } = pending;
+        let installer = Installer::new(&*self.kernel, &mut self.desk, page, fault.kind);
+        let next = match self.resolver.resolve(&fault, installer).0 {
+            Next::Failed(reason) => {
+                pending.failed += 1;
+                if pending.failed < ATTEMPTS {
+                    Next::Later
+                } else {
+                    self.give_up(&pending, reason)
+                }
+            }
+            next => next,
+        };
+        match next {
+            Next::Ended(outcome) => self.end(&pending, outcome),
+            Next::Later | Next::Failed(_) => self.put_off(pending),
+        }
+    }
+
+    /// Poisons a page that could not be had.
+    fn give_up(&mut self, pending: &Pending, reason: &'static str) -> Next {
+        let kind = pending.fault.kind;
+        let installer = Installer::new(&*self.kernel, &mut self.desk, pending.page, kind);
+        match installer.poison_now(reason, None).0 {
+            Next::Failed(worse) => fail::abort(format_args!(
+                "{reason} at {:#x}, and {worse}",
+                pending.fault.page
+            )),
+            next => next,
+        }
+    }
+
+    /// Puts a fault into the ring, or, where that is full, lets its thread fault anew.
+    fn put_off(&mut self, pending: Pending) {
+        if self.ring.len() < RING {
+            self.meter.put_off += 1;
+            self.ring.push_back(pending);
+        } else {
+            self.let_go(&pending);
+        }
+    }
+
+    /// Wakes a fault's thread without a page: right at any time, since it faults anew.
+    fn let_go(&mut self, pending: &Pending) {
+        self.desk.resolved.set(Instant::now());
+        if let Err(error) = self.kernel.wake(pending.page) {
+            fail::abort(format_args!(
+                "cannot wake {:#x}: {error}",
+                pending.fault.page
+            ));
+        }
+        self.end(pending, OutcomeKind::Retried);
+    }
+
+    /// Counts a fault that has ended.
+    fn end(&mut self, pending: &Pending, outcome: OutcomeKind) {
+        let resolved = self.desk.resolved.get();
+        let resolve = resolved.saturating_duration_since(pending.woken);
+        let install = resolved.elapsed();
+        let Fault {
+            page,
+            kind,
+            write,
+            tid,
+        } = pending.fault;
+        self.meter.add(kind, outcome, resolve, install);
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        let record = FaultRecord {
+            at_ns: nanos(pending.woken.saturating_duration_since(self.started)),
+            page,
+            kind,
+            write,
+            tid,
+            handler_cpu: sched_getcpu().ok(),
+            outcome,
+            resolve_ns: nanos(resolve),
+            install_ns: nanos(install),
+        };
+        if recorder.try_send(record).is_err() {
+            self.meter.records_dropped += 1;
+        }
+    }
+
+    /// Does what was asked; whether that is to stop.
+    fn obey(&mut self) -> bool {
+        // Before the requests are looked for: a bell that rings afterwards is heard at the next wait.
+        let _ = self.bell.read();
+        self.meter.reports_dropped = self.desk.reports_dropped();
+        while let Ok(control) = self.control.try_recv() {
+            match control {
+                Control::Stats(mut into, answer) => {
+                    into.copy_from(&self.meter);
+                    // Who asked has gone away: nobody to tell.
+                    let _ = answer.try_send(into);
+                }
+                Control::Record(recorder, begun) => {
+                    self.recorder = Some(recorder);
+                    let _ = begun.try_send(());
+                }
+                Control::Stop => return true,
+            }
+        }
+        false
+    }
+
+    /// Lets go of the faults in the ring, which nobody would resolve any more.
+    fn desert(&mut self) {
+        while let Some(pending) = self.ring.pop_front() {
+            self.let_go(&pending);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Counting and timing faults.
+//!
+//! The handler alone owns a [`Meter`] and takes no lock to write it. Who wants to know sends an empty one, and the handler copies into it between two batches.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use host_memory::uffd::FaultKind;
+
+use crate::fault::OutcomeKind;
+
+/// Bounds of the histograms: 1 ns to 60 s with two digits (an error below 1 %). Longer counts as 60 s.
+const LONGEST_NS: u64 = 60_000_000_000;
+const DIGITS: u8 = 2;
+
+/// How many faults ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// [`OutcomeKind::Copied`]
+    pub copied: u64,
+    /// [`OutcomeKind::Zeroed`]
+    pub zeroed: u64,
+    /// [`OutcomeKind::Continued`]
+    pub continued: u64,
+    /// [`OutcomeKind::Unprotected`]
+    pub unprotected: u64,
+    /// [`OutcomeKind::Exists`]
+    pub exists: u64,
+    /// [`OutcomeKind::Parked`]
+    pub parked: u64,
+    /// [`OutcomeKind::Retried`]
+    pub retried: u64,
+    /// [`OutcomeKind::Gone`]
+    pub gone: u64,
+    /// [`OutcomeKind::Poisoned`]
+    pub poisoned: u64,
+}
+
+impl Counts {
+    /// All faults.
+    pub fn total(&self) -> u64 {
+        OutcomeKind::ALL.into_iter().map(|kind| self.of(kind)).sum()
+    }
+
+    /// Those that ended as `kind`.
+    pub fn of(&self, kind: OutcomeKind) -> u64 {
+        // The one list of fields is in `slot`; a copy spares a second.
+        *{ *self }.slot(kind)
+    }
+
+    fn slot(&mut self, kind: OutcomeKind) -> &mut u64 {
+        match kind {
+            OutcomeKind::Copied => &mut self.copied,
+            OutcomeKind::Zeroed => &mut self.zeroed,
+            OutcomeKind::Continued => &mut self.continued,
+            OutcomeKind::Unprotected => &mut self.unprotected,
+            OutcomeKind::Exists => &mut self.exists,
+            OutcomeKind::Parked => &mut self.parked,
+            OutcomeKind::Retried => &mut self.retried,
+            OutcomeKind::Gone => &mut self.gone,
+            OutcomeKind::Poisoned => &mut self.poisoned,
+        }
+    }
+}
+
+/// A distribution of times, in nanoseconds; two digits are exact. All 0 where nothing was timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// How many were timed.
+    pub count: u64,
+    /// Mean.
+    pub mean_ns: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// 99.9th percentile.
+    pub p999_ns: u64,
+    /// Longest.
+    pub max_ns: u64,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Latency {
+        Latency {
+            count: histogram.len(),
+            mean_ns: histogram.mean() as u64,
+            p50_ns: histogram.value_at_quantile(0.5),
+            p90_ns: histogram.value_at_quantile(0.9),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p999_ns: histogram.value_at_quantile(0.999),
+            max_ns: histogram.max(),
+        }
+    }
+}
+
+/// What is known of one kind of faults. Only faults that the handler installed itself are timed ([`OutcomeKind::installed`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KindStats {
+    /// How they ended.
+    pub counts: Counts,
+    /// From reading the fault to the resolver's answer.
+    pub resolve: Latency,
+    /// From the answer to the end of the ioctl.
+    pub install: Latency,
+    /// Both together.
+    pub total: Latency,
+}
+
+/// A handler's statistics since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Faults of every kind.
+    pub all: KindStats,
+    /// [`FaultKind::Missing`]
+    pub missing: KindStats,
+    /// [`FaultKind::Minor`]
+    pub minor: KindStats,
+    /// [`FaultKind::WriteProtect`]
+    pub write_protect: KindStats,
+    /// How often a fault was put off to be resolved anew; not an end, so one fault may count several times.
+    pub put_off: u64,
+    /// Records that found the recorder's channel full.
+    pub records_dropped: u64,
+    /// Reports of poisoned pages that found the log's queue full.
+    pub reports_dropped: u64,
+}
+
+/// The histograms of one kind of faults.
+struct KindMeter {
+    counts: Counts,
+    resolve: Histogram<u64>,
+    install: Histogram<u64>,
+    total: Histogram<u64>,
+}
+
+impl KindMeter {
+    fn new() -> KindMeter {
+        let histogram = || {
+            Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)
+                .expect("these bounds are within what hdrhistogram takes")
+        };
+        KindMeter {
+            counts: Counts::default(),
+            resolve: histogram(),
+            install: histogram(),
+            total: histogram(),
+        }
+    }
+
+    fn add(&mut self, outcome: OutcomeKind, resolve: Duration, install: Duration) {
+        *self.counts.slot(outcome) += 1;
+        if outcome.installed() {
+            self.resolve.saturating_record(nanos(resolve));
+            self.install.saturating_record(nanos(install));
+            self.total.saturating_record(nanos(resolve + install));
+        }
+    }
+
+    /// Without allocation: all histograms have the same bounds.
+    fn copy_from(&mut self, other: &KindMeter) {
+        self.counts = other.counts;
+        for (to, from) in [
+            (&mut self.resolve, &other.resolve),
+            (&mut self.install, &other.install),
+            (&mut self.total, &other.total),
+        ] {
+            to.set_to(from)
+                .expect("histograms of equal bounds hold each other's values");
+        }
+    }
+
+    fn stats(&self) -> KindStats {
+        KindStats {
+            counts: self.counts,
+            resolve: Latency::of(&self.resolve),
+            install: Latency::of(&self.install),
+            total: Latency::of(&self.total),
+        }
+    }
+}
+
+/// What the handler writes into. Of fixed size: about 350 KiB.
+pub(crate) struct Meter {
+    all: KindMeter,
+    kinds: [KindMeter; 3],
+    pub(crate) put_off: u64,
+    pub(crate) records_dropped: u64,
+    pub(crate) reports_dropped: u64,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Box<Meter> {
+        Box::new(Meter {
+            all: KindMeter::new(),
+            kinds: [KindMeter::new(), KindMeter::new(), KindMeter::new()],
+            put_off: 0,
+            records_dropped: 0,
+            reports_dropped: 0,
+        })
+    }
+
+    /// Counts a fault that has ended.
+    pub(crate) fn add(
+        &mut self,
+        kind: FaultKind,
+        outcome: OutcomeKind,
+        resolve: Duration,
+        install: Duration,
+    ) {
+        self.kinds[index(kind)].add(outcome, resolve, install);
+        self.all.add(outcome, resolve, install);
+    }
+
+    /// Makes this one equal to `other`, without allocation.
+    pub(crate) fn copy_from(&mut self, other: &Meter) {
+        self.all.copy_from(&other.all);
+        for (to, from) in self.kinds.iter_mut().zip(&other.kinds) {
+            to.copy_from(from);
+        }
+        self.put_off = other.put_off;
+        self.records_dropped = other.records_dropped;
+        self.reports_dropped = other.reports_dropped;
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let of = |kind| self.kinds[index(kind)].stats();
+        Stats {
+            all: self.all.stats(),
+            missing: of(FaultKind::Missing),
+            minor: of(FaultKind::Minor),
+            write_protect: of(FaultKind::WriteProtect),
+            put_off: self.put_off,
+            records_dropped: self.records_dropped,
+            reports_dropped: self.reports_dropped,
+        }
+    }
+}
+
+fn index(kind: FaultKind) -> usize {
+    match kind {
+        FaultKind::Missing => 0,
+        FaultKind::Minor => 1,
+        FaultKind::WriteProtect => 2,
+    }
+}
+
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_counted_once_and_the_installed_are_timed() {
+        let mut meter = Meter::new();
+        for kind in OutcomeKind::ALL {
+            meter.add(
+                FaultKind::Minor,
+                kind,
+                Duration::from_micros(3),
+                Duration::from_micros(5),
+            );
+        }
+        let mut copy = Meter::new();
+        copy.copy_from(&meter);
+        let stats = copy.stats();
+        assert_eq!(stats.minor, stats.all);
+        assert_eq!(stats.missing, KindStats::default());
+        assert_eq!(stats.all.counts.total(), OutcomeKind::ALL.len() as u64);
+        for kind in OutcomeKind::ALL {
+            assert_eq!(stats.all.counts.of(kind), 1);
+        }
+        let installed = OutcomeKind::ALL
+            .into_iter()
+            .filter(|kind| kind.installed())
+            .count() as u64;
+        assert_eq!(stats.all.total.count, installed);
+        assert!(
+            (7_900..=8_100).contains(&stats.all.total.p50_ns),
+            "{stats:?}"
+        );
+    }
+
+    #[test]
+    fn a_time_beyond_the_bounds_is_kept_as_the_longest() {
+        let mut meter = Meter::new();
+        meter.add(
+            FaultKind::Missing,
+            OutcomeKind::Copied,
+            Duration::from_secs(3600),
+            Duration::ZERO,
+        );
+        let total = meter.stats().missing.total;
+        assert_eq!(total.count, 1);
+        assert!(total.max_ns >= LONGEST_NS);
+    }
+}

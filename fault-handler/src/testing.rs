@@ -1,0 +1,204 @@
+//! A stand-in for the kernel that hands out faults and fails by script, and subprocesses for tests that end the process.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::Arc;
+
+use host_memory::page::{HostRange, page_size};
+use host_memory::uffd::{CopyFrom, Event, Events, FaultKind, Protect, UffdError, Wake};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use parking_lot::Mutex;
+
+use crate::fault::{Fault, Outcome, Resolver};
+use crate::install::Installer;
+use crate::kernel::Kernel;
+
+/// What the handler asked of the kernel. Ranges as (page number, pages), counted from address 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A read that found nothing.
+    ReadEmpty,
+    Copy(usize, Protect),
+    Zeropage(usize),
+    Continue(usize, usize, Protect),
+    Unprotect(usize, Wake),
+    Poison(usize),
+    Wake(usize),
+}
+
+/// The stand-in. What is not scripted succeeds.
+pub(crate) struct Fake {
+    readable: EventFd,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    events: VecDeque<Event>,
+    script: VecDeque<Result<(), UffdError>>,
+    /// Answers of wake, which are not part of the script.
+    wake: Option<UffdError>,
+    read_fails: bool,
+    calls: Vec<Call>,
+}
+
+impl Fake {
+    /// A kernel whose ioctls but for WAKE give these results, one after the other.
+    pub(crate) fn new(script: impl IntoIterator<Item = Result<(), UffdError>>) -> Arc<Fake> {
+        let state = State {
+            script: script.into_iter().collect(),
+            ..State::default()
+        };
+        Arc::new(Fake {
+            readable: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap(),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// From now on waking fails.
+    pub(crate) fn fail_wakes(&self, error: UffdError) {
+        self.state.lock().wake = Some(error);
+    }
+
+    /// From now on reading fails.
+    pub(crate) fn fail_reads(&self) {
+        self.state.lock().read_fails = true;
+        self.readable.write(1).unwrap();
+    }
+
+    /// Faults of these pages, to be read together.
+    pub(crate) fn fault(&self, kind: FaultKind, pages: impl IntoIterator<Item = usize>) {
+        let write = kind == FaultKind::WriteProtect;
+        let fault = |page| Event::PageFault {
+            address: page * page_size(),
+            kind,
+            write,
+            tid: None,
+        };
+        self.state
+            .lock()
+            .events
+            .extend(pages.into_iter().map(fault));
+        self.readable.write(1).unwrap();
+    }
+
+    /// All calls so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state.lock().calls.clone()
+    }
+
+    /// All calls so far but for empty reads.
+    pub(crate) fn ioctls(&self) -> Vec<Call> {
+        let mut calls = self.calls();
+        calls.retain(|call| *call != Call::ReadEmpty);
+        calls
+    }
+
+    fn call(&self, call: Call) -> Result<(), UffdError> {
+        let mut state = self.state.lock();
+        state.calls.push(call);
+        state.script.pop_front().unwrap_or(Ok(()))
+    }
+}
+
+fn number(address: usize) -> usize {
+    address / page_size()
+}
+
+impl Kernel for Fake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readable.as_fd()
+    }
+
+    fn read_events(&self, events: &mut Events) -> io::Result<()> {
+        events.clear();
+        let mut state = self.state.lock();
+        if state.read_fails {
+            return Err(io::ErrorKind::Other.into());
+        }
+        while !events.is_full()
+            && let Some(event) = state.events.pop_front()
+        {
+            events.push(event);
+        }
+        if events.as_slice().is_empty() {
+            state.calls.push(Call::ReadEmpty);
+        }
+        if state.events.is_empty() {
+            let _ = self.readable.read();
+        }
+        Ok(())
+    }
+
+    fn copy(&self, dst: usize, _src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
+        self.call(Call::Copy(number(dst), protect))
+    }
+
+    fn zeropage(&self, range: HostRange) -> Result<(), UffdError> {
+        self.call(Call::Zeropage(number(range.start())))
+    }
+
+    fn continue_(&self, range: HostRange, protect: Protect) -> Result<(), UffdError> {
+        self.call(Call::Continue(
+            number(range.start()),
+            range.pages(),
+            protect,
+        ))
+    }
+
+    fn unprotect(&self, range: HostRange, wake: Wake) -> Result<(), UffdError> {
+        self.call(Call::Unprotect(number(range.start()), wake))
+    }
+
+    fn poison(&self, range: HostRange) -> Result<(), UffdError> {
+        self.call(Call::Poison(number(range.start())))
+    }
+
+    fn wake(&self, range: HostRange) -> Result<(), UffdError> {
+        let mut state = self.state.lock();
+        state.calls.push(Call::Wake(number(range.start())));
+        state.wake.map_or(Ok(()), Err)
+    }
+}
+
+/// A resolver made of a function.
+pub(crate) struct Answer<F>(pub(crate) F);
+
+impl<F> Resolver for Answer<F>
+where
+    F: Fn(&Fault, Installer<'_>) -> Outcome + Send + Sync + 'static,
+{
+    fn resolve(&self, fault: &Fault, install: Installer<'_>) -> Outcome {
+        (self.0)(fault, install)
+    }
+}
+
+/// Runs `body` in a process of its own, as the test `name` (its path within the crate), and asserts that it ends by abort with `reason` on stderr.
+pub(crate) fn aborts(name: &str, reason: &str, body: impl FnOnce()) {
+    const CHILD: &str = "COWSPACE_TEST_ABORTS";
+    if std::env::var_os(CHILD).is_some() {
+        // The core of a test that works is of no use to anybody.
+        setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+        return body();
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.signal(),
+        Some(Signal::SIGABRT as i32),
+        "{stderr}"
+    );
+    let line = stderr
+        .lines()
+        .find(|line| line.starts_with("cowspace-fault: "));
+    assert!(line.is_some_and(|line| line.contains(reason)), "{stderr}");
+}

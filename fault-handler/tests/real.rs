@@ -1,0 +1,660 @@
+//! The handler on real memory and a real userfaultfd.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use fault_handler::{
+    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, OutcomeKind, Placement, Protect,
+    Resolver, Stats,
+};
+use host_memory::access::Volatile;
+use host_memory::memfd::{Layer, MemFd};
+use host_memory::page::{HostRange, Prot, page_size};
+use host_memory::probe::Probe;
+use host_memory::reserve::{Reservation, Source};
+use host_memory::uffd::{Modes, Uffd, Wake};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork, gettid};
+
+const PAGES: usize = 64;
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+/// Whether the kernel has what a test needs; says so if not.
+fn traced(test: &str) -> bool {
+    let support = Probe::get().traced;
+    if !support.is_yes() {
+        println!("SKIP {test}: {support:?}");
+    }
+    support.is_yes()
+}
+
+fn write_tracking(test: &str) -> bool {
+    let support = Probe::get().write_tracking;
+    if !support.is_yes() {
+        println!("SKIP {test}: {support:?}");
+    }
+    support.is_yes()
+}
+
+/// The byte that fills page `index` of the layer.
+fn byte(index: usize) -> u8 {
+    u8::try_from(index % 251).unwrap() + 1
+}
+
+fn memfd(pages: usize) -> MemFd {
+    MemFd::create("fault-handler-test", (pages * page_size()) as u64).unwrap()
+}
+
+/// A sealed layer whose page `i` is full of `byte(i)`.
+fn layer() -> Arc<Layer> {
+    let memfd = memfd(PAGES);
+    for index in 0..PAGES {
+        memfd
+            .write_at(
+                &vec![byte(index); page_size()],
+                (index * page_size()) as u64,
+            )
+            .unwrap();
+    }
+    let layer = memfd.seal().unwrap();
+    assert!(layer.page(0).is_some());
+    Arc::new(layer)
+}
+
+/// Resolves by a function of the fault and the page's index in the memory.
+struct Answer<F> {
+    base: usize,
+    answer: F,
+}
+
+impl<F> Resolver for Answer<F>
+where
+    F: Fn(&Fault, usize, Installer<'_>) -> Outcome + Send + Sync + 'static,
+{
+    fn resolve(&self, fault: &Fault, install: Installer<'_>) -> Outcome {
+        (self.answer)(fault, (fault.page - self.base) / page_size(), install)
+    }
+}
+
+/// Memory of [`PAGES`] pages that a handler serves.
+struct Rig {
+    // Dropped in this order: nobody waits for a handler that has gone.
+    handler: FaultHandler,
+    uffd: Arc<Uffd>,
+    memory: Reservation,
+}
+
+impl Rig {
+    fn new<F>(source: Source<'_>, modes: Modes, options: Options, answer: F) -> Rig
+    where
+        F: Fn(&Fault, usize, Installer<'_>) -> Outcome + Send + Sync + 'static,
+    {
+        let uffd = Arc::new(Uffd::open().unwrap());
+        let memory = Reservation::new(PAGES * page_size()).unwrap();
+        memory.map(memory.range(), source, RW).unwrap();
+        uffd.register(&memory, memory.range(), modes).unwrap();
+        let resolver = Arc::new(Answer {
+            base: memory.range().start(),
+            answer,
+        });
+        let handler = FaultHandler::spawn(uffd.clone(), resolver, options).unwrap();
+        Rig {
+            handler,
+            uffd,
+            memory,
+        }
+    }
+
+    fn bytes(&self) -> Volatile {
+        Volatile::new(self.memory.range().start(), self.memory.range().len()).unwrap()
+    }
+
+    fn page(&self, index: usize) -> HostRange {
+        self.memory
+            .range()
+            .sub(index * page_size(), page_size())
+            .unwrap()
+    }
+
+    /// Stops, and checks that no fault was lost or counted twice.
+    fn stop(self) -> Stats {
+        let stats = self.handler.stop();
+        let kinds = [stats.missing, stats.minor, stats.write_protect];
+        assert_eq!(
+            stats.all.counts.total(),
+            kinds.iter().map(|kind| kind.counts.total()).sum()
+        );
+        for kind in kinds {
+            let installed = OutcomeKind::ALL
+                .into_iter()
+                .filter(|outcome| outcome.installed());
+            assert_eq!(
+                kind.total.count,
+                installed.map(|outcome| kind.counts.of(outcome)).sum()
+            );
+        }
+        stats
+    }
+}
+
+fn offset(index: usize) -> u64 {
+    (index * page_size()) as u64
+}
+
+/// Every byte of every page is the layer's.
+fn assert_is_layer(bytes: &Volatile) {
+    let mut page = vec![0; page_size()];
+    for index in 0..PAGES {
+        bytes.read(index * page_size(), &mut page);
+        assert!(
+            page.iter().all(|&found| found == byte(index)),
+            "page {index}: {page:?}"
+        );
+    }
+}
+
+#[test]
+fn missing_pages_are_copied_into_a_shared_memfd() {
+    if !traced("missing_pages_are_copied_into_a_shared_memfd") {
+        return;
+    }
+    let (layer, file) = (layer(), memfd(PAGES));
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| install.copy_layer(&layer, offset(index), Protect::None),
+    );
+    assert_is_layer(&rig.bytes());
+    rig.bytes().store_u8(3, 99);
+    let mut first = [0; 4];
+    file.read_at(&mut first, 0).unwrap();
+    assert_eq!(
+        first,
+        [byte(0), byte(0), byte(0), 99],
+        "a shared page is the file's"
+    );
+    assert_eq!(rig.stop().missing.counts.copied, PAGES as u64);
+}
+
+#[test]
+fn pages_are_copied_from_a_memfd() {
+    if !traced("pages_are_copied_from_a_memfd") {
+        return;
+    }
+    let (from, to) = (memfd(PAGES), memfd(PAGES));
+    from.write_at(&[7; 10], offset(5)).unwrap();
+    let source = Source::Shared(&to, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| install.copy_memfd(&from, offset(index), Protect::None),
+    );
+    assert_eq!(rig.bytes().load_u8(5 * page_size() + 9), 7);
+    assert_eq!(rig.bytes().load_u8(5 * page_size() + 10), 0);
+    assert_eq!(rig.stop().missing.counts.copied, 1);
+}
+
+#[test]
+fn a_window_of_minor_pages_is_mapped_at_once() {
+    if !traced("a_window_of_minor_pages_is_mapped_at_once") {
+        return;
+    }
+    let layer = layer();
+    let source = Source::Private(&layer, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MINOR,
+        Options::default(),
+        move |fault, index, install| {
+            // From the first page of the memory to the last, whichever page it was.
+            let start = fault.page - index * page_size();
+            let all = HostRange::new(start, PAGES * page_size()).unwrap();
+            install.continue_(all, Protect::None)
+        },
+    );
+    assert_eq!(rig.bytes().load_u8(40 * page_size()), byte(40));
+    assert_is_layer(&rig.bytes());
+    let stats = rig.stop();
+    assert_eq!(
+        (stats.minor.counts.continued, stats.all.counts.total()),
+        (1, 1)
+    );
+}
+
+/// A window stops at a page that is there, and is then what could be mapped.
+#[test]
+fn a_window_with_a_page_that_is_there_does_what_it_can() {
+    if !traced("a_window_with_a_page_that_is_there_does_what_it_can") {
+        return;
+    }
+    let layer = layer();
+    let answer_layer = layer.clone();
+    let source = Source::Private(&layer, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MINOR,
+        Options::default(),
+        move |fault, index, install| {
+            if fault.write {
+                return install.copy_layer(&answer_layer, offset(index), Protect::None);
+            }
+            let start = fault.page - index * page_size();
+            // Past the end of the mapping: then it is the page alone.
+            let pages = if index == 60 { PAGES + 1 } else { PAGES };
+            install.continue_(
+                HostRange::new(start, pages * page_size()).unwrap(),
+                Protect::None,
+            )
+        },
+    );
+    let bytes = rig.bytes();
+    bytes.store_u8(20 * page_size(), byte(20));
+    bytes.store_u8(50 * page_size(), byte(50));
+    // Maps 30..50 and 0..20, then 60, then 51..60 and the rest each by one fault of its own.
+    assert_eq!(bytes.load_u8(30 * page_size()), byte(30));
+    assert_eq!(bytes.load_u8(60 * page_size()), byte(60));
+    assert_is_layer(&bytes);
+    let counts = rig.stop().minor.counts;
+    assert_eq!(counts.copied, 2);
+    assert!(
+        (4..PAGES as u64 / 2).contains(&counts.continued),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn a_write_to_a_minor_page_gets_a_copy() {
+    if !traced("a_write_to_a_minor_page_gets_a_copy") {
+        return;
+    }
+    let layer = layer();
+    let answer_layer = layer.clone();
+    let source = Source::Private(&layer, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MINOR,
+        Options::default(),
+        move |fault, index, install| {
+            assert!(fault.write && fault.kind == FaultKind::Minor);
+            install.copy_layer(&answer_layer, offset(index), Protect::None)
+        },
+    );
+    let bytes = rig.bytes();
+    bytes.store_u8(page_size(), 200);
+    assert_eq!(
+        (bytes.load_u8(page_size()), bytes.load_u8(page_size() + 1)),
+        (200, byte(1))
+    );
+    let mut first = [0];
+    layer.read_at(&mut first, offset(1)).unwrap();
+    assert_eq!(first, [byte(1)], "a layer never changes");
+    assert_eq!(rig.stop().minor.counts.copied, 1);
+}
+
+#[test]
+fn a_first_write_to_a_shared_page_is_seen() {
+    if !write_tracking("a_first_write_to_a_shared_page_is_seen") {
+        return;
+    }
+    let layer = layer();
+    let modes = Modes::MINOR | Modes::WP;
+    let source = Source::Private(&layer, 0);
+    let rig = Rig::new(
+        source,
+        modes,
+        Options::default(),
+        |fault, _, install| match fault.kind {
+            FaultKind::WriteProtect => install.unprotect(),
+            _ => {
+                let page = HostRange::new(fault.page, page_size()).unwrap();
+                install.continue_(page, Protect::Write)
+            }
+        },
+    );
+    let bytes = rig.bytes();
+    assert_is_layer(&bytes);
+    for _ in 0..3 {
+        bytes.store_u8(2 * page_size(), 250);
+    }
+    assert_eq!(bytes.load_u8(2 * page_size()), 250);
+    assert_eq!(bytes.load_u8(2 * page_size() + 1), byte(2));
+    let mut first = [0];
+    layer.read_at(&mut first, offset(2)).unwrap();
+    assert_eq!(first, [byte(2)]);
+    let stats = rig.stop();
+    assert_eq!(stats.minor.counts.continued, PAGES as u64);
+    assert_eq!(
+        stats.write_protect.counts.unprotected, 1,
+        "the first write only"
+    );
+}
+
+#[test]
+fn zeros_hide_the_file_and_can_be_written() {
+    if !traced("zeros_hide_the_file_and_can_be_written") {
+        return;
+    }
+    let layer = layer();
+    let source = Source::Private(&layer, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MINOR,
+        Options::default(),
+        |_, index, install| {
+            if index == 0 {
+                install.zero()
+            } else {
+                install.copy_zeros(Protect::None)
+            }
+        },
+    );
+    let bytes = rig.bytes();
+    for index in [0, 1] {
+        assert_eq!(bytes.load_u8(index * page_size()), 0);
+        bytes.store_u8(index * page_size(), 5);
+        assert_eq!(bytes.load_u8(index * page_size()), 5);
+    }
+    let counts = rig.stop().minor.counts;
+    assert_eq!((counts.zeroed, counts.copied), (1, 1));
+}
+
+/// Write protection of a page that is not there leaves a marker, which ZEROPAGE takes for a page.
+#[test]
+fn zeros_replace_a_write_protect_marker() {
+    if !write_tracking("zeros_replace_a_write_protect_marker") {
+        return;
+    }
+    let file = memfd(PAGES);
+    let modes = Modes::MISSING | Modes::WP;
+    let source = Source::PrivateUnsealed(&file, 0);
+    let rig = Rig::new(source, modes, Options::default(), |_, _, install| {
+        install.zero()
+    });
+    rig.uffd
+        .write_protect(rig.page(0), Protect::Write, Wake::DontWake)
+        .unwrap();
+    assert_eq!(rig.bytes().load_u8(0), 0);
+    rig.bytes().store_u8(0, 1);
+    assert_eq!(rig.bytes().load_u8(0), 1);
+    assert_eq!(rig.stop().missing.counts.zeroed, 1);
+}
+
+/// Threads that touch all pages in the same order meet at each: one installs it, the other finds it there or faults not at all.
+#[test]
+fn threads_that_fault_together_see_the_same_bytes() {
+    if !traced("threads_that_fault_together_see_the_same_bytes") {
+        return;
+    }
+    for placement in [Placement::Follow, Placement::Anywhere] {
+        let (layer, file) = (layer(), memfd(PAGES));
+        let source = Source::Shared(&file, 0);
+        let options = Options { placement };
+        let rig = Rig::new(source, Modes::MISSING, options, move |_, index, install| {
+            install.copy_layer(&layer, offset(index), Protect::None)
+        });
+        let start = Barrier::new(3);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let bytes = rig.bytes();
+                    start.wait();
+                    assert_is_layer(&bytes);
+                });
+            }
+        });
+        let counts = rig.stop().missing.counts;
+        assert_eq!(counts.copied, PAGES as u64);
+        assert_eq!(counts.total(), counts.copied + counts.exists);
+    }
+}
+
+/// A system call that reads such memory waits for the handler like any thread.
+#[test]
+fn faults_of_the_kernel_are_served() {
+    if !traced("faults_of_the_kernel_are_served") {
+        return;
+    }
+    let (layer, file) = (layer(), memfd(PAGES));
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| install.copy_layer(&layer, offset(index), Protect::None),
+    );
+    let (mut reads, writes) = std::io::pipe().unwrap();
+    let mut found = [0; 2];
+    for (index, found) in found.iter_mut().enumerate() {
+        let page = rig.page(index).start() as *const _;
+        // SAFETY: the kernel only reads the byte, which lies in a live reservation.
+        let written = unsafe { nix::libc::write(writes.as_raw_fd(), page, 1) };
+        assert_eq!(written, 1);
+        reads.read_exact(std::slice::from_mut(found)).unwrap();
+    }
+    assert_eq!(found, [byte(0), byte(1)]);
+    assert_eq!(rig.stop().missing.counts.copied, 2);
+}
+
+/// `/proc/self/mem` does not wait for a handler: the kernel looks there without being ready to let go of its lock, so a page that is not mapped is an I/O error.
+#[test]
+fn proc_mem_does_not_fault() {
+    if !traced("proc_mem_does_not_fault") {
+        return;
+    }
+    let file = memfd(PAGES);
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        |_, _, install| install.copy_zeros(Protect::None),
+    );
+    let mem = File::open("/proc/self/mem").unwrap();
+    let at = rig.page(0).start() as u64;
+    assert!(mem.read_at(&mut [0], at).is_err());
+    assert_eq!(rig.bytes().load_u8(0), 0);
+    assert_eq!(mem.read_at(&mut [0], at).unwrap(), 1);
+    assert_eq!(rig.stop().missing.counts.copied, 1);
+}
+
+#[test]
+fn a_parked_fault_waits_until_it_is_woken() {
+    if !traced("a_parked_fault_waits_until_it_is_woken") {
+        return;
+    }
+    let (layer, file) = (layer(), memfd(PAGES));
+    let parked = Arc::new(AtomicBool::new(true));
+    let is_parked = parked.clone();
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| {
+            if is_parked.load(Ordering::SeqCst) {
+                install.park()
+            } else {
+                install.copy_layer(&layer, offset(index), Protect::None)
+            }
+        },
+    );
+    let records = rig.handler.record(4);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(rig.bytes().load_u8(0), byte(0));
+            done.store(true, Ordering::SeqCst);
+        });
+        assert_eq!(records.recv().unwrap().outcome, OutcomeKind::Parked);
+        assert!(!done.load(Ordering::SeqCst));
+        // In this order, as the engine does: a fault between the two is either served or parked and woken.
+        parked.store(false, Ordering::SeqCst);
+        rig.uffd.wake(rig.memory.range()).unwrap();
+    });
+    assert!(done.load(Ordering::SeqCst));
+    let counts = rig.stop().missing.counts;
+    assert_eq!((counts.parked, counts.copied), (1, 1));
+}
+
+#[test]
+fn a_retried_fault_comes_again() {
+    if !traced("a_retried_fault_comes_again") {
+        return;
+    }
+    let (layer, file) = (layer(), memfd(PAGES));
+    let first = AtomicBool::new(true);
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| {
+            if first.swap(false, Ordering::SeqCst) {
+                install.retry()
+            } else {
+                install.copy_layer(&layer, offset(index), Protect::None)
+            }
+        },
+    );
+    assert_eq!(rig.bytes().load_u8(0), byte(0));
+    let counts = rig.stop().missing.counts;
+    assert_eq!((counts.retried, counts.copied), (1, 1));
+}
+
+#[test]
+fn a_record_tells_who_and_what() {
+    if !traced("a_record_tells_who_and_what") {
+        return;
+    }
+    let file = memfd(PAGES);
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        |_, _, install| install.copy_zeros(Protect::None),
+    );
+    let records = rig.handler.record(1);
+    rig.bytes().store_u8(9 * page_size() + 1, 1);
+    let record = records.recv().unwrap();
+    assert_eq!(record.page, rig.page(9).start());
+    assert_eq!((record.kind, record.write), (FaultKind::Missing, true));
+    assert_eq!(
+        (record.tid, record.outcome),
+        (Some(gettid().as_raw()), OutcomeKind::Copied)
+    );
+    let total = rig.stop().missing.total;
+    assert_eq!(total.count, 1);
+    assert!(total.p50_ns >= record.install_ns - record.install_ns / 64);
+}
+
+/// Replacements are moved over the memory while threads fault in it. Each `mremap` waits for its event to be read, and answers EAGAIN to every ioctl meanwhile.
+#[test]
+fn memory_is_replaced_while_threads_fault() {
+    if !traced("memory_is_replaced_while_threads_fault") {
+        return;
+    }
+    let (layer, file) = (layer(), memfd(PAGES));
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| install.copy_layer(&layer, offset(index), Protect::None),
+    );
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert_is_layer(&rig.bytes());
+                }
+            });
+        }
+        for _ in 0..200 {
+            let file = memfd(PAGES);
+            let source = Source::Shared(&file, 0);
+            let len = rig.memory.range().len();
+            let prepared = rig.memory.prepare(len, source, RW).unwrap();
+            rig.uffd
+                .register(&prepared, prepared.range(), Modes::MISSING)
+                .unwrap();
+            rig.memory.install(prepared, rig.memory.range()).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let stats = rig.stop();
+    assert!(stats.missing.counts.copied >= PAGES as u64);
+}
+
+/// Unregistering lets waiting threads go, and the kernel resolves by itself.
+#[test]
+fn an_unregistered_range_is_the_kernels() {
+    if !traced("an_unregistered_range_is_the_kernels") {
+        return;
+    }
+    let file = memfd(PAGES);
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        |_, _, install| install.park(),
+    );
+    let records = rig.handler.record(1);
+    thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(rig.bytes().load_u8(0), 0));
+        records.recv().unwrap();
+        rig.uffd.unregister(rig.memory.range()).unwrap();
+    });
+    assert_eq!(rig.stop().all.counts.parked, 1);
+}
+
+/// A forked copy has the value but not the thread: what it does with it concerns nobody else.
+#[test]
+fn a_forked_copy_leaves_the_handler_alone() {
+    if !traced("a_forked_copy_leaves_the_handler_alone") {
+        return;
+    }
+    let (layer, file) = (layer(), memfd(PAGES));
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| install.copy_layer(&layer, offset(index), Protect::None),
+    );
+    assert_eq!(rig.bytes().load_u8(0), byte(0));
+    let (mut tell, (mut reads, writes)) = (Vec::with_capacity(1), std::io::pipe().unwrap());
+    // SAFETY: the child allocates nothing and takes no lock that another thread may hold: `stats` and `stop` answer at once in a copy, write(2) is async-signal-safe,
+    // and it ends by _exit(2).
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let before = rig.handler.stats();
+            let after = rig.handler.stop();
+            let right = before == Stats::default() && after == Stats::default();
+            let _ = nix::unistd::write(writes.as_fd(), &[u8::from(right)]);
+            // SAFETY: _exit(2) runs nothing of this program.
+            unsafe { nix::libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(writes);
+            reads.read_to_end(&mut tell).unwrap();
+            assert!(matches!(
+                waitpid(child, None).unwrap(),
+                WaitStatus::Exited(_, 0)
+            ));
+        }
+    }
+    assert_eq!(tell, [1]);
+    assert_is_layer(&rig.bytes());
+    assert_eq!(rig.stop().missing.counts.copied, PAGES as u64);
+}

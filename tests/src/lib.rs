@@ -1,0 +1,37 @@
+//! What the integration tests share: a model of VMOs that copies bytes, and small helpers.
+
+#![forbid(unsafe_code)]
+
+pub mod model;
+
+use cowspace::{Vmar, VmarFlags};
+use host_memory::access::Volatile;
+
+/// The system's page size.
+pub fn page() -> usize {
+    host_memory::page::page_size()
+}
+
+/// Reading and writing.
+pub const RW: VmarFlags = VmarFlags::PERM_READ.union(VmarFlags::PERM_WRITE);
+
+/// The memory at an address of the root VMAR.
+///
+/// # Panics
+///
+/// If it is not in the root VMAR.
+pub fn memory(addr: usize, len: usize) -> Volatile {
+    Volatile::new(addr, len).expect("the range lies in the root VMAR")
+}
+
+/// All bytes at an address of the root VMAR.
+pub fn bytes_at(addr: usize, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    memory(addr, len).read(0, &mut bytes);
+    bytes
+}
+
+/// Unmaps a range of the root VMAR.
+pub fn unmap(addr: usize, len: usize) {
+    Vmar::root_self().unmap(addr, len).expect("a mapped range can be unmapped");
+}

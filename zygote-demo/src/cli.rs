@@ -1,0 +1,119 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{Parser, ValueEnum};
+
+use crate::warm::Source;
+
+/// Warm a search index once, and give it to many processes.
+///
+/// A zygote reads text and builds an index of it (which word stands where) in memory that is mapped from a VMO. Then it spawns children that
+/// have the index at once, each for itself: each answers queries, indexes a document of its own, and answers again. The zygote changes its index too, and spawns a
+/// second generation. Every process must see exactly its own index; that is checked to the last posting.
+///
+/// The same is done in four ways, and what they cost is compared:
+///
+///   cowspace-native  an address-space clone; the kernel resolves faults alone
+///   cowspace-traced  the same, each fault resolved and timed by cowspace's fault handler
+///   fork             fork(2) of a process with the index in private anonymous memory
+///   cold             no zygote: the program is executed again, and indexes again
+#[derive(Parser, Debug)]
+#[command(version, verbatim_doc_comment, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Text files and folders to index; by default this repository's own text.
+    pub paths: Vec<PathBuf>,
+
+    /// Pad the index to this size, as 64MiB or 1GiB, with documents made of the text's own words.
+    #[arg(long, value_name = "SIZE", default_value = "0B", hide_default_value = true)]
+    pub heap: ByteSize,
+
+    /// How many children each generation has.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub children: u16,
+
+    /// How many generations of children the zygotes spawn.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub rounds: u16,
+
+    /// A word, or several as a phrase, for the children to look up; can be given several times. By default some words of the text.
+    #[arg(long, short, value_name = "WORDS")]
+    pub query: Vec<String>,
+
+    /// Print one JSON document and nothing else.
+    #[arg(long)]
+    pub json: bool,
+
+    /// What this process is within another run of the program.
+    #[arg(long, value_enum, hide = true)]
+    pub role: Option<Role>,
+}
+
+const AFTER_HELP: &str = "\
+Columns of the table:
+  first answer   from the request for a child until its first answer has arrived
+  memory         of the first generation, by the kernel's account (smaps): shared pages divided by
+                 the number of processes that share them (PSS), and pages that are a child's alone
+  page faults    of the first generation, all together
+  one fault      a first store to a page of the index, as the storing child saw it
+
+Examples:
+  zygote-demo                                  this repository's text, 8 children
+  zygote-demo --heap 1GiB --children 16        an index for which fork() takes its time
+  zygote-demo ~/notes --query 'page fault'     your own text and question
+  zygote-demo --json | jq .rows                for a program to read
+
+Exit status: 0 if every process saw exactly its own index, else 1.";
+
+/// The parts of a run that are processes of their own.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Role {
+    /// Warms an index and forks children.
+    Fork,
+    /// Indexes for itself.
+    Cold,
+}
+
+impl Role {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Fork => "fork",
+            Role::Cold => "cold",
+        }
+    }
+}
+
+impl Cli {
+    /// What the index is made of.
+    pub fn source(&self) -> Source {
+        Source { paths: self.paths.clone(), heap: usize::try_from(self.heap.as_u64()).unwrap_or(usize::MAX) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let heap = |size: &str| Cli::try_parse_from(["zygote-demo", "--heap", size]).map(|cli| cli.source().heap);
+        assert_eq!(heap("1GiB").unwrap(), 1 << 30);
+        assert_eq!(heap("64 MiB").unwrap(), 64 << 20);
+        assert!(heap("much").is_err());
+    }
+
+    #[test]
+    fn roles_are_named_as_they_are_parsed() {
+        for role in [Role::Fork, Role::Cold] {
+            assert_eq!(role.to_possible_value().unwrap().get_name(), role.name());
+        }
+    }
+}
