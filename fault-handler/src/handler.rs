@@ -83,13 +83,13 @@ impl FaultHandler {
             let spawned = thread::Builder::new()
                 .name("cowspace-fault".into())
                 .spawn(move || {
-                    guard(move || {
-                        let follower = Follower::new(options.placement);
-                        let desk = Desk::new(reporter);
-                        let server = Server::new(kernel, resolver, desk, follower, requests, bell);
-                        let _ = tell_tid.send(gettid().as_raw());
-                        server.run()
-                    })
+                    let follower = Follower::new(options.placement);
+                    let desk = Desk::new(reporter);
+                    let mut server = Server::new(kernel, resolver, desk, follower, requests, bell);
+                    let _ = tell_tid.send(gettid().as_raw());
+                    // The server outlives a panic, and so the userfaultfd stays open: else the kernel would fill in zeros before the process ends.
+                    guard(|| server.run());
+                    server.into_meter()
                 });
             unblocked.thread_set_mask()?;
             spawned?
@@ -181,9 +181,9 @@ impl Drop for FaultHandler {
 
 /// Runs the thread's body. A panic, or an error after which no fault could be served, ends the process: the threads that wait would wait for ever, and if the
 /// descriptor closed, the kernel would give them zeros.
-fn guard(body: impl FnOnce() -> io::Result<Box<Meter>>) -> Box<Meter> {
+fn guard(body: impl FnOnce() -> io::Result<()>) {
     match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(meter)) => meter,
+        Ok(Ok(())) => {}
         Ok(Err(error)) => fail::abort(format_args!("cannot read faults: {error}")),
         Err(panic) => fail::abort(format_args!("panicked: {}", message(&*panic))),
     }

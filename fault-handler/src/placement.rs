@@ -105,13 +105,10 @@ fn open_stat(tid: i32) -> Option<OwnedFd> {
 /// Field 39 of proc_pid_stat(5). Fields are counted from behind the command's name, which is the second and may contain anything.
 fn parse_cpu(stat: &[u8]) -> Option<usize> {
     let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    let fields = stat[behind_name..]
+    let mut fields = stat[behind_name..]
         .split(u8::is_ascii_whitespace)
         .filter(|field| !field.is_empty());
-    std::str::from_utf8(fields.skip(39 - 3).next()?)
-        .ok()?
-        .parse()
-        .ok()
+    std::str::from_utf8(fields.nth(39 - 3)?).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@
 //!        └── control: statistics, recorder, stop
 //! ```
 //!
-//! A fault in the ring is resolved anew only after the descriptor was read empty once more: EAGAIN means that somebody waits for his event to be read, and the kernel hands out page faults
-//! before events. (New faults cannot keep that away for ever: each thread has one at a time, and those in the ring wait.)
+//! A fault in the ring is resolved anew only after the descriptor was read empty once more: EAGAIN means that somebody waits for his event to be read, and the kernel
+//! hands out page faults before events. (New faults cannot keep that away for ever: each thread has one at a time, and those in the ring wait.)
 
 use std::collections::VecDeque;
 use std::io;
@@ -106,7 +106,7 @@ impl Server {
     }
 
     /// Serves until it is told to stop. An error is one of poll or read, after which no fault could be served.
-    pub(crate) fn run(mut self) -> io::Result<Box<Meter>> {
+    pub(crate) fn run(&mut self) -> io::Result<()> {
         loop {
             let rung = self.wait()?;
             let put_off = self.ring.len();
@@ -114,9 +114,14 @@ impl Server {
             self.work_ring(put_off);
             if rung && self.obey() {
                 self.desert();
-                return Ok(self.meter);
+                return Ok(());
             }
         }
+    }
+
+    /// What was counted and timed, in the end.
+    pub(crate) fn into_meter(self) -> Box<Meter> {
+        self.meter
     }
 
     /// Waits for a message or the bell; with faults in the ring only for a while, the longer the longer they are there. Returns whether the bell rang.

@@ -1,7 +1,7 @@
 //! What a child does, the same in each row of the table, and how one talks to it.
 //!
-//! A child answers its queries as soon as it runs, unasked. Then it does what it is asked for over its standard input, one frame a request and one frame a
-//! reply, until the input ends.
+//! A child answers its queries as soon as it runs, unasked. Then it does what it is asked for, one frame a request and one frame a reply, until it is told to
+//! end. It ends as well when its input does: its parent is gone.
 
 use std::io::{self, Read, Write};
 
@@ -19,46 +19,48 @@ const LONGEST_FRAME: usize = 64 << 20;
 
 /// What a child is given when it is made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Orders {
+pub(crate) struct Orders {
     /// To be answered at once.
-    pub first: Vec<Query>,
+    pub(crate) first: Vec<Query>,
     /// To be answered in each [`State`].
-    pub queries: Vec<Query>,
+    pub(crate) queries: Vec<Query>,
     /// The document that this child alone will have.
-    pub own: NewDocument,
+    pub(crate) own: NewDocument,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub enum Request {
+pub(crate) enum Request {
     /// Index the document of your own, and answer the first queries again.
     IndexOwn,
     /// What did memory cost you so far?
     Costs,
     /// Read the whole index: what do you see?
     State,
+    /// End. (A forked child's input alone need not: each later child has a copy of its other end.)
+    End,
 }
 
 /// What a child's memory cost in faults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Costs {
+pub(crate) struct Costs {
     /// Page faults since the process began, whoever resolved them (getrusage(2)).
-    pub faults: u64,
+    pub(crate) faults: u64,
     /// How long each first store to a warmed page took, as the storing thread saw it.
-    pub store_ns: Vec<u64>,
+    pub(crate) store_ns: Vec<u64>,
     /// What the fault handler of this process resolved, if it has one.
-    pub handler: Option<Handled>,
+    pub(crate) handler: Option<Handled>,
 }
 
 /// Faults as a fault handler timed them: from its waking to the page's being there.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Handled {
-    pub faults: u64,
-    pub p50_ns: u64,
-    pub p99_ns: u64,
+pub(crate) struct Handled {
+    pub(crate) faults: u64,
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
 }
 
 /// A child's life. `build_ns` are first-store times that it has measured already, if it has made its index by itself; `handled` asks for the fault handler's count.
-pub fn serve(
+pub(crate) fn serve(
     heap: &mut Heap,
     orders: &Orders,
     build_ns: Option<Vec<u64>>,
@@ -85,13 +87,14 @@ pub fn serve(
                 send(&mut replies, &Costs { faults, store_ns, handler })?;
             }
             Request::State => send(&mut replies, &State::of(&index, &orders.queries))?,
+            Request::End => break,
         }
     }
     Ok(())
 }
 
 /// Writes one frame: its length as four bytes, low one first, and the message by postcard.
-pub fn send(to: &mut impl Write, message: &impl Serialize) -> Result<()> {
+pub(crate) fn send(to: &mut impl Write, message: &impl Serialize) -> Result<()> {
     let mut frame = postcard::to_extend(message, vec![0; 4])?;
     let length = u32::try_from(frame.len() - 4).context("a message too long to send")?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
@@ -101,7 +104,7 @@ pub fn send(to: &mut impl Write, message: &impl Serialize) -> Result<()> {
 }
 
 /// Reads one frame; `None` where the stream ends before it.
-pub fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<T>> {
+pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<T>> {
     let mut length = [0; 4];
     match from.read_exact(&mut length) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -116,8 +119,8 @@ pub fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<T>> {
     Ok(Some(postcard::from_bytes(&frame)?))
 }
 
-/// A running child as its parent sees it. Dropping it ends its input, and so the child.
-pub struct Child {
+/// A running child as its parent sees it.
+pub(crate) struct Child {
     pid: i32,
     requests: Box<dyn Write>,
     replies: Box<dyn Read>,
@@ -126,7 +129,7 @@ pub struct Child {
 
 impl Child {
     /// `wait` waits for the child's end, and is an error unless it ended well.
-    pub fn new(
+    pub(crate) fn new(
         pid: i32,
         requests: impl Write + 'static,
         replies: impl Read + 'static,
@@ -135,23 +138,23 @@ impl Child {
         Child { pid, requests: Box::new(requests), replies: Box::new(replies), wait: Box::new(wait) }
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 
     /// Sends a request, whose reply [`Child::reply`] waits for.
-    pub fn ask(&mut self, request: Request) -> Result<()> {
+    pub(crate) fn ask(&mut self, request: Request) -> Result<()> {
         send(&mut self.requests, &request).with_context(|| format!("child {} takes no request", self.pid))
     }
 
-    pub fn reply<T: DeserializeOwned>(&mut self) -> Result<T> {
+    pub(crate) fn reply<T: DeserializeOwned>(&mut self) -> Result<T> {
         let reply = receive(&mut self.replies).with_context(|| format!("child {}'s reply cannot be read", self.pid))?;
         reply.with_context(|| format!("child {} ended without a reply", self.pid))
     }
 
     /// Ends the child, and waits until it has.
-    pub fn end(self) -> Result<()> {
-        drop(self.requests);
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.ask(Request::End)?;
         (self.wait)()
     }
 }
@@ -188,7 +191,7 @@ mod tests {
         let orders = Orders { first: vec![words("cow")], queries: vec![words("my cow")], own };
         let before = State::of(&index::of(&mut heap).unwrap(), &orders.queries);
         let (mut requests, mut replies) = (Vec::new(), Vec::new());
-        for request in [Request::IndexOwn, Request::Costs, Request::State] {
+        for request in [Request::IndexOwn, Request::Costs, Request::State, Request::End, Request::Costs] {
             send(&mut requests, &request).unwrap();
         }
         serve(&mut heap, &orders, None, || None, &requests[..], &mut replies).unwrap();

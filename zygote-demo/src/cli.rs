@@ -21,33 +21,33 @@ use crate::warm::Source;
 ///   cold             no zygote: the program is executed again, and indexes again
 #[derive(Parser, Debug)]
 #[command(version, verbatim_doc_comment, after_help = AFTER_HELP, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Text files and folders to index; by default this repository's own text.
-    pub paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
 
     /// Pad the index to this size, as 64MiB or 1GiB, with documents made of the text's own words.
     #[arg(long, value_name = "SIZE", default_value = "0B", hide_default_value = true)]
-    pub heap: ByteSize,
+    pub(crate) heap: ByteSize,
 
     /// How many children each generation has.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub children: u16,
+    pub(crate) children: u16,
 
     /// How many generations of children the zygotes spawn.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=1000))]
-    pub rounds: u16,
+    pub(crate) rounds: u16,
 
     /// A word, or several as a phrase, for the children to look up; can be given several times. By default some words of the text.
     #[arg(long, short, value_name = "WORDS")]
-    pub query: Vec<String>,
+    pub(crate) query: Vec<String>,
 
     /// Print one JSON document and nothing else.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 
     /// What this process is within another run of the program.
     #[arg(long, value_enum, hide = true)]
-    pub role: Option<Role>,
+    pub(crate) role: Option<Role>,
 }
 
 const AFTER_HELP: &str = "\
@@ -56,7 +56,8 @@ Columns of the table:
   memory         of the first generation, by the kernel's account (smaps): shared pages divided by
                  the number of processes that share them (PSS), and pages that are a child's alone
   page faults    of the first generation, all together
-  one fault      a first store to a page of the index, as the storing child saw it
+  first store    to a page that the zygote has warmed (cold: to fresh memory), median and p99, as
+                 the storing thread saw it: what one copy-on-write fault costs
 
 Examples:
   zygote-demo                                  this repository's text, 8 children
@@ -68,7 +69,7 @@ Exit status: 0 if every process saw exactly its own index, else 1.";
 
 /// The parts of a run that are processes of their own.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Role {
+pub(crate) enum Role {
     /// Warms an index and forks children.
     Fork,
     /// Indexes for itself.
@@ -77,7 +78,7 @@ pub enum Role {
 
 impl Role {
     /// As the command line has it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Role::Fork => "fork",
             Role::Cold => "cold",
@@ -87,7 +88,7 @@ impl Role {
 
 impl Cli {
     /// What the index is made of.
-    pub fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         Source { paths: self.paths.clone(), heap: usize::try_from(self.heap.as_u64()).unwrap_or(usize::MAX) }
     }
 }

@@ -26,15 +26,15 @@ const TOUCH_PAGES: usize = 256;
 
 /// One place where a word stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Posting {
-    pub document: u32,
+pub(crate) struct Posting {
+    pub(crate) document: u32,
     /// Counted in words from the beginning of the document.
-    pub position: u32,
+    pub(crate) position: u32,
 }
 stored!(Posting { document: u32, position: u32 });
 
 /// All places of one word, in ascending order.
-pub struct Postings {
+pub(crate) struct Postings {
     chunks: Vec<Vec<Posting, HeapRef>, HeapRef>,
 }
 stored!(Postings { chunks: Vec<Vec<Posting, HeapRef>, HeapRef> });
@@ -52,7 +52,7 @@ type Hashing = BuildHasherDefault<DefaultHasher>;
 type Words = HashMap<Box<[u8], HeapRef>, Postings, Hashing, HeapRef>;
 
 /// The root of the heap.
-pub struct Index {
+pub(crate) struct Index {
     words: Words,
     documents: Vec<Document, HeapRef>,
     touch_area: Vec<u64, HeapRef>,
@@ -61,27 +61,27 @@ stored!(Index { words: Words, documents: Vec<Document, HeapRef>, touch_area: Vec
 
 /// A document to be indexed, as names and words.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct NewDocument {
-    pub name: String,
-    pub words: std::vec::Vec<String>,
+pub(crate) struct NewDocument {
+    pub(crate) name: String,
+    pub(crate) words: std::vec::Vec<String>,
 }
 
 /// One place, as a reader wants it.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Hit {
-    pub document: String,
-    pub position: u32,
+pub(crate) struct Hit {
+    pub(crate) document: String,
+    pub(crate) position: u32,
 }
 
 /// What a query finds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Documents with the word or phrase.
-    pub documents: u64,
+    pub(crate) documents: u64,
     /// Places where it stands.
-    pub positions: u64,
+    pub(crate) positions: u64,
     /// The first of them.
-    pub first: Option<Hit>,
+    pub(crate) first: Option<Hit>,
 }
 
 fn full<E>(_: E) -> anyhow::Error {
@@ -89,17 +89,21 @@ fn full<E>(_: E) -> anyhow::Error {
 }
 
 /// Makes an empty index the root of `heap`. The result has how long the first store to each page of the touch area took, in nanoseconds.
-pub fn create(heap: &mut Heap) -> Result<std::vec::Vec<u64>> {
+pub(crate) fn create(heap: &mut Heap) -> Result<std::vec::Vec<u64>> {
     let memory = heap.allocator();
-    let mut touch_area = Vec::new_in(memory);
+    let mut touch_area: Vec<u64, HeapRef> = Vec::new_in(memory);
     let mut times = std::vec::Vec::with_capacity(TOUCH_PAGES);
-    let words_of_page = page_size() / size_of::<u64>();
-    touch_area.try_reserve_exact(TOUCH_PAGES * words_of_page).map_err(full)?;
-    for _ in 0..TOUCH_PAGES {
-        let begin = Instant::now();
-        touch_area.push(std::hint::black_box(1));
-        times.push(nanoseconds_since(begin));
-        touch_area.resize(touch_area.len() + words_of_page - 1, 1);
+    let length = TOUCH_PAGES * page_size() / size_of::<u64>();
+    touch_area.try_reserve_exact(length).map_err(full)?;
+    let start = touch_area.as_ptr().addr();
+    for at in 0..length {
+        if (start + at * size_of::<u64>()).is_multiple_of(page_size()) {
+            let begin = Instant::now();
+            touch_area.push(std::hint::black_box(1));
+            times.push(nanoseconds_since(begin));
+        } else {
+            touch_area.push(1);
+        }
     }
     let index = Index { words: HashMap::with_hasher_in(Hashing::default(), memory), documents: Vec::new_in(memory), touch_area };
     heap.set_root(Box::try_new_in(index, memory).map_err(full)?)?;
@@ -107,13 +111,13 @@ pub fn create(heap: &mut Heap) -> Result<std::vec::Vec<u64>> {
 }
 
 /// The index in a heap that has one.
-pub fn of(heap: &mut Heap) -> Result<Root<'_, Index>> {
+pub(crate) fn of(heap: &mut Heap) -> Result<Root<'_, Index>> {
     Ok(heap.root()?)
 }
 
 impl Index {
     /// Indexes a document, and says which number it got.
-    pub fn add(&mut self, name: &str, words: impl Iterator<Item = impl AsRef<str>>) -> Result<u32> {
+    pub(crate) fn add(&mut self, name: &str, words: impl Iterator<Item = impl AsRef<str>>) -> Result<u32> {
         let document = self.next_document();
         let mut position = 0;
         for word in words {
@@ -125,23 +129,23 @@ impl Index {
     }
 
     /// The number that the next document will get.
-    pub fn next_document(&self) -> u32 {
+    pub(crate) fn next_document(&self) -> u32 {
         // `add_name` sees to it that it fits.
         self.documents.len() as u32
     }
 
     /// How many words the document has.
-    pub fn words_in(&self, document: u32) -> u32 {
+    pub(crate) fn words_in(&self, document: u32) -> u32 {
         self.documents[document as usize].words
     }
 
     /// The name of the document.
-    pub fn name_of(&self, document: u32) -> String {
+    pub(crate) fn name_of(&self, document: u32) -> String {
         String::from_utf8_lossy(&self.documents[document as usize].name).into_owned()
     }
 
     /// Enters the next document, whose postings the caller adds.
-    pub fn add_name(&mut self, name: &str, words: u32) -> Result<()> {
+    pub(crate) fn add_name(&mut self, name: &str, words: u32) -> Result<()> {
         ensure!(self.next_document() < u32::MAX, "too many documents: their numbers have 32 bits");
         let name = copy_in(name.as_bytes(), *self.documents.allocator())?;
         self.documents.try_reserve(1).map_err(full)?;
@@ -150,7 +154,7 @@ impl Index {
     }
 
     /// All words with their postings, in no order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Postings> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Postings> {
         self.words.values_mut()
     }
 
@@ -164,7 +168,7 @@ impl Index {
     }
 
     /// Where a word stands, or several as a phrase.
-    pub fn find(&self, query: &[String]) -> Answer {
+    pub(crate) fn find(&self, query: &[String]) -> Answer {
         let mut answer = Answer::default();
         let mut last = None;
         self.for_each_match(query, |at| {
@@ -193,7 +197,7 @@ impl Index {
     }
 
     /// One number for the whole content, the sum of each posting's [`mark`]: so that what one document adds to it can be told without the index.
-    pub fn checksum(&self) -> u64 {
+    pub(crate) fn checksum(&self) -> u64 {
         let of_word = |(word, postings): (&Box<[u8], HeapRef>, &Postings)| {
             let word = word_mark(word);
             postings.iter().fold(0u64, |sum, posting| sum.wrapping_add(mark(word, posting)))
@@ -203,7 +207,7 @@ impl Index {
 
     /// Stores to one byte of each page of a part of the heap that nobody has written to since it was warmed, and times each store in nanoseconds: in a child, that is
     /// the latency of a copy-on-write fault as the faulting thread sees it.
-    pub fn touch(&mut self) -> std::vec::Vec<u64> {
+    pub(crate) fn touch(&mut self) -> std::vec::Vec<u64> {
         let words_of_page = page_size() / size_of::<u64>();
         let store = |word: &mut u64| {
             let begin = Instant::now();
@@ -216,7 +220,7 @@ impl Index {
 
 impl Postings {
     /// Appends a posting, which must not come before those that are there.
-    pub fn push(&mut self, posting: Posting) -> Result<()> {
+    pub(crate) fn push(&mut self, posting: Posting) -> Result<()> {
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             let memory = *self.chunks.allocator();
             self.chunks.try_reserve(1).map_err(full)?;
@@ -231,17 +235,17 @@ impl Postings {
     }
 
     /// How many places there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
     /// The place with this number.
-    pub fn get(&self, at: usize) -> Posting {
+    pub(crate) fn get(&self, at: usize) -> Posting {
         self.chunks[at / CHUNK][at % CHUNK]
     }
 
     /// All places in ascending order.
-    pub fn iter(&self) -> impl Iterator<Item = Posting> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Posting> + '_ {
         self.chunks.iter().flat_map(|chunk| chunk.iter().copied())
     }
 
@@ -252,7 +256,7 @@ impl Postings {
 }
 
 /// What a document with this number adds to the [checksum](Index::checksum).
-pub fn checksum_of(document: u32, words: &[String]) -> u64 {
+pub(crate) fn checksum_of(document: u32, words: &[String]) -> u64 {
     let marks = words.iter().zip(0..).map(|(word, position)| mark(word_mark(word.as_bytes()), Posting { document, position }));
     marks.fold(0, u64::wrapping_add)
 }

@@ -31,7 +31,7 @@ use cowspace::Policy;
 use zygote::Launcher;
 
 use crate::cli::Cli;
-pub use crate::cli::Role;
+use crate::cli::Role;
 use crate::plan::{How, Plan};
 use crate::progress::Progress;
 use crate::report::Findings;

@@ -10,7 +10,7 @@ use crate::index::{self, Index, Posting};
 
 /// Adds rounds of made documents until `heap` has about `target` bytes allocated; one round has a turned copy of each document, and after the first round no further one is
 /// added that would lead away from the target. `progress` is told the bytes allocated so far.
-pub fn pad(heap: &mut Heap, target: usize, mut progress: impl FnMut(usize)) -> Result<()> {
+pub(crate) fn pad(heap: &mut Heap, target: usize, mut progress: impl FnMut(usize)) -> Result<()> {
     let originals = index::of(heap)?.next_document();
     let mut last_round = 0;
     for round in 1.. {

@@ -14,7 +14,7 @@ const OWN_WORDS: usize = 40;
 /// How children come by the index: the rows of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum How {
+pub(crate) enum How {
     /// Cloned by cowspace, faults resolved by the kernel alone.
     CowspaceNative,
     /// Cloned by cowspace, each fault resolved and timed by the fault handler.
@@ -27,7 +27,7 @@ pub enum How {
 
 impl How {
     /// The row's name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             How::CowspaceNative => "cowspace-native",
             How::CowspaceTraced => "cowspace-traced",
@@ -39,7 +39,7 @@ impl How {
 
 /// Who writes a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Author {
+pub(crate) enum Author {
     Zygote,
     /// Counted from 1.
     Child(usize),
@@ -47,20 +47,20 @@ pub enum Author {
 
 /// The same for all rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Children of each generation.
-    pub children: usize,
+    pub(crate) children: usize,
     /// Generations of children, at least one. Before each but the first the zygote changes its index.
-    pub generations: usize,
+    pub(crate) generations: usize,
     /// What each child answers at once.
-    pub first: Vec<Query>,
+    pub(crate) first: Vec<Query>,
     /// Words of the text, for documents to be made of.
     vocabulary: Vec<String>,
 }
 
 impl Plan {
     /// Plans for this text. Without queries it takes words that are neither frequent nor rare, and a phrase.
-    pub fn new(documents: &[Document], queries: &[String], children: usize, generations: usize) -> Plan {
+    pub(crate) fn new(documents: &[Document], queries: &[String], children: usize, generations: usize) -> Plan {
         let by_frequency = by_frequency(documents);
         let mut first: Vec<Query> = queries.iter().map(|query| text::words(query).collect()).collect();
         first.retain(|query| !query.is_empty());
@@ -76,7 +76,7 @@ impl Plan {
     }
 
     /// The document that `author` adds: words that the index has, each query, and one word that nobody else uses.
-    pub fn document(&self, how: How, generation: usize, author: Author) -> NewDocument {
+    pub(crate) fn document(&self, how: How, generation: usize, author: Author) -> NewDocument {
         let mark = mark(how, generation, author);
         let mut words = vec![mark.clone()];
         words.extend(self.first.iter().flatten().cloned());
@@ -85,7 +85,7 @@ impl Plan {
     }
 
     /// What tells whether a process sees its own index: the first queries, and everybody's mark.
-    pub fn queries(&self, how: How) -> Vec<Query> {
+    pub(crate) fn queries(&self, how: How) -> Vec<Query> {
         let mut queries = self.first.clone();
         for generation in 1..=self.generations {
             let authors = std::iter::once(Author::Zygote).chain((1..=self.children).map(Author::Child));

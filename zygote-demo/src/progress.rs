@@ -8,23 +8,23 @@ use indicatif::ProgressBar;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One line that is overwritten. No thread is behind it: the processes that fork have one thread only.
-pub struct Progress {
+pub(crate) struct Progress {
     /// When to begin to speak.
     from: Option<Instant>,
     line: Option<ProgressBar>,
 }
 
 impl Progress {
-    pub fn new() -> Progress {
+    pub(crate) fn new() -> Progress {
         Progress { from: Some(Instant::now() + PATIENCE), line: None }
     }
 
     /// For a process whose parent speaks.
-    pub fn silent() -> Progress {
+    pub(crate) fn silent() -> Progress {
         Progress { from: None, line: None }
     }
 
-    pub fn say(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {
         if self.from.is_some_and(|from| Instant::now() >= from) {
             let line = self.line.get_or_insert_with(ProgressBar::new_spinner);
             line.set_message(what());

@@ -18,42 +18,42 @@ const SHOWN: usize = 3;
 
 /// The JSON document.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Whether every process, of every row, saw exactly its own index.
-    pub isolation_ok: bool,
+    pub(crate) isolation_ok: bool,
     /// Children of each generation.
-    pub children: usize,
+    pub(crate) children: usize,
     /// Bytes allocated in the index's heap.
-    pub heap_bytes: usize,
-    pub rows: Vec<Row>,
+    pub(crate) heap_bytes: usize,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// One way of giving children the index.
 #[derive(Debug, Serialize)]
-pub struct Row {
-    pub how: How,
+pub(crate) struct Row {
+    pub(crate) how: How,
     /// Request to first answer, in microseconds.
-    pub first_answer_us: Percentiles<f64>,
+    pub(crate) first_answer_us: Percentiles<f64>,
     /// Over the first generation, from smaps.
-    pub sum_pss_bytes: u64,
+    pub(crate) sum_pss_bytes: u64,
     /// Over the first generation, from smaps.
-    pub sum_private_bytes: u64,
+    pub(crate) sum_private_bytes: u64,
     /// Page faults of the first generation, whoever resolved them.
-    pub faults: u64,
+    pub(crate) faults: u64,
     /// A first store to a warmed page, as the storing thread saw it, in nanoseconds.
-    pub fault_ns: Percentiles<u64>,
+    pub(crate) fault_ns: Percentiles<u64>,
 }
 
 /// The median, and what 99 of 100 do not exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Percentiles<T> {
-    pub p50: T,
-    pub p99: T,
+pub(crate) struct Percentiles<T> {
+    pub(crate) p50: T,
+    pub(crate) p99: T,
 }
 
 impl Percentiles<u64> {
     /// Of these numbers, by nearest rank; 0 if there are none.
-    pub fn of(mut numbers: Vec<u64>) -> Percentiles<u64> {
+    pub(crate) fn of(mut numbers: Vec<u64>) -> Percentiles<u64> {
         numbers.sort_unstable();
         Percentiles { p50: percentile(&numbers, 50), p99: percentile(&numbers, 99) }
     }
@@ -66,7 +66,7 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 }
 
 impl Row {
-    pub fn new(how: How, outcome: &Outcome) -> Row {
+    pub(crate) fn new(how: How, outcome: &Outcome) -> Row {
         let first_answer = Percentiles::of(outcome.first_answer_ns.clone());
         Row {
             how,
@@ -80,11 +80,11 @@ impl Row {
 }
 
 /// The rows as a table with units that people read.
-pub fn table(report: &Report) -> Table {
+pub(crate) fn table(report: &Report) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     let memory = format!("memory of {} children", report.children);
-    table.set_header(["how", "first answer\nmedian", "\np99", &memory, "of it\nprivate", "page\nfaults", "one fault\nmedian", "\np99"]);
+    table.set_header(["how", "first answer\nmedian", "\np99", &memory, "of it\nprivate", "page\nfaults", "first store\nto a page", "\np99"]);
     for row in &report.rows {
         table.add_row([
             row.how.name().to_owned(),
@@ -104,13 +104,13 @@ pub fn table(report: &Report) -> Table {
 }
 
 /// Everything that there is to tell.
-pub struct Findings<'a> {
-    pub documents: &'a [Document],
-    pub plan: &'a Plan,
+pub(crate) struct Findings<'a> {
+    pub(crate) documents: &'a [Document],
+    pub(crate) plan: &'a Plan,
     /// The index as it is when it has just been warmed.
-    pub fresh: &'a State,
-    pub heap_bytes: usize,
-    pub outcomes: &'a [(How, Outcome)],
+    pub(crate) fresh: &'a State,
+    pub(crate) heap_bytes: usize,
+    pub(crate) outcomes: &'a [(How, Outcome)],
 }
 
 impl Findings<'_> {
@@ -129,7 +129,7 @@ impl Findings<'_> {
     }
 
     /// Prints all, and says whether isolation held.
-    pub fn print(&self, json: bool) -> Result<bool> {
+    pub(crate) fn print(&self, json: bool) -> Result<bool> {
         let report = self.report();
         for (how, outcome) in self.outcomes {
             for violation in outcome.violations.iter().take(SHOWN) {
@@ -195,12 +195,12 @@ fn handler_line(outcome: &Outcome) -> Option<String> {
 }
 
 /// Bytes, with the binary unit that fits.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
 /// Nanoseconds, with the unit that fits.
-pub fn duration(ns: f64) -> String {
+pub(crate) fn duration(ns: f64) -> String {
     match ns {
         ..1e3 => format!("{ns:.0} ns"),
         ..1e6 => format!("{:.1} µs", ns / 1e3),

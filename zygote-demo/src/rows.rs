@@ -1,8 +1,8 @@
 //! One row of the table: generations of children, what they must see, and what they cost.
 
-pub mod cold;
-pub mod cowspace;
-pub mod fork;
+pub(crate) mod cold;
+pub(crate) mod cowspace;
+pub(crate) mod fork;
 
 use std::time::Instant;
 
@@ -18,25 +18,25 @@ use crate::smaps::{self, Memory};
 use crate::state::State;
 
 /// A process with a warmed index, which gives children a copy of it.
-pub trait Zygote {
+pub(crate) trait Zygote {
     fn heap(&mut self) -> &mut Heap;
     fn spawn(&mut self, orders: &Orders) -> Result<Child>;
 }
 
 /// What came out of a row. Times are in nanoseconds, over all children; memory and faults are sums over the first generation.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// From each request for a child to its first answer.
-    pub first_answer_ns: Vec<u64>,
-    pub pss: u64,
-    pub private: u64,
-    pub faults: u64,
+    pub(crate) first_answer_ns: Vec<u64>,
+    pub(crate) pss: u64,
+    pub(crate) private: u64,
+    pub(crate) faults: u64,
     /// First stores to warmed pages, as the storing threads saw them.
-    pub store_ns: Vec<u64>,
+    pub(crate) store_ns: Vec<u64>,
     /// What each child's fault handler resolved, where there is one.
-    pub handled: Vec<Handled>,
+    pub(crate) handled: Vec<Handled>,
     /// Whoever saw something else than its own index, in words.
-    pub violations: Vec<String>,
+    pub(crate) violations: Vec<String>,
 }
 
 /// A child, and the index that it must see.
@@ -57,7 +57,7 @@ struct Subject {
 /// ```
 ///
 /// So the first generation lives on while the zygote and the second one change theirs, and must not see it.
-pub fn run(how: How, zygote: &mut impl Zygote, plan: &Plan, progress: &mut Progress) -> Result<Outcome> {
+pub(crate) fn run(how: How, zygote: &mut impl Zygote, plan: &Plan, progress: &mut Progress) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let queries = plan.queries(how);
     let mut state = State::of(&*index::of(zygote.heap())?, &queries);

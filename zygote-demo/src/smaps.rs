@@ -5,15 +5,15 @@ use procfs::process::Process;
 
 /// Sums over all mappings of a process, in bytes (proc_pid_smaps(5)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Proportional set size: each page divided by the number of processes that have it.
-    pub pss: u64,
+    pub(crate) pss: u64,
     /// Pages that this process alone has.
-    pub private: u64,
+    pub(crate) private: u64,
 }
 
 /// Reads `/proc/PID/smaps_rollup`.
-pub fn of(pid: i32) -> Result<Memory> {
+pub(crate) fn of(pid: i32) -> Result<Memory> {
     let rollup = Process::new(pid)
         .and_then(|process| process.smaps_rollup())
         .with_context(|| format!("cannot read how much memory process {pid} has"))?;

@@ -5,21 +5,21 @@ use serde::{Deserialize, Serialize};
 use crate::index::{self, Answer, Hit, Index, NewDocument};
 
 /// A query: one word, or several that stand one after the other.
-pub type Query = Vec<String>;
+pub(crate) type Query = Vec<String>;
 
 /// Everything that tells one index from another.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct State {
-    pub documents: u32,
+pub(crate) struct State {
+    pub(crate) documents: u32,
     /// Over every posting, see [`Index::checksum`].
-    pub checksum: u64,
+    pub(crate) checksum: u64,
     /// To each query, in order.
-    pub answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 impl State {
     /// Reads the whole index.
-    pub fn of(index: &Index, queries: &[Query]) -> State {
+    pub(crate) fn of(index: &Index, queries: &[Query]) -> State {
         State {
             documents: index.next_document(),
             checksum: index.checksum(),
@@ -28,7 +28,7 @@ impl State {
     }
 
     /// The state of this index with `document` added to it, by plain arithmetic on the document's words.
-    pub fn with(&self, document: &NewDocument, queries: &[Query]) -> State {
+    pub(crate) fn with(&self, document: &NewDocument, queries: &[Query]) -> State {
         let add = |(query, answer): (&Query, &Answer)| {
             let mut places = places_of(query, &document.words).peekable();
             let first = places.peek().map(|&position| Hit { document: document.name.clone(), position });

@@ -11,14 +11,14 @@ const OWN_TEXT: [&str; 3] = ["md", "rs", "toml"];
 
 /// One text file.
 #[derive(Debug)]
-pub struct Document {
-    pub name: String,
-    pub text: String,
+pub(crate) struct Document {
+    pub(crate) name: String,
+    pub(crate) text: String,
 }
 
 /// Reads every text file under `paths`, or, if there are none, this repository's own text. The order is that of the names, so that two processes that read the
 /// same files give documents the same numbers. Files that are not UTF-8 are no text and are passed over.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<Document>> {
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     if paths.is_empty() {
         let repository = find_repository().context(
@@ -69,7 +69,7 @@ fn find_repository() -> Option<PathBuf> {
 }
 
 /// The words of a text, in small letters: runs of letters, digits and underscores.
-pub fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 

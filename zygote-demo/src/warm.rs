@@ -16,27 +16,27 @@ const SPARE: usize = 64 << 20;
 
 /// What an index is made of. Equal sources give equal indexes in each process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Source {
+pub(crate) struct Source {
     /// Files and folders; none for this repository's own text.
-    pub paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
     /// The size in bytes to pad to; 0 for no padding.
-    pub heap: usize,
+    pub(crate) heap: usize,
 }
 
 impl Source {
-    pub fn read(&self) -> Result<Vec<Document>> {
+    pub(crate) fn read(&self) -> Result<Vec<Document>> {
         text::read(&self.paths)
     }
 
     /// How many bytes of address space the heap is given: more than it will need, for memory costs nothing before it is touched.
-    pub fn room(&self, documents: &[Document]) -> usize {
+    pub(crate) fn room(&self, documents: &[Document]) -> usize {
         let text: usize = documents.iter().map(|document| document.text.len()).sum();
         let room = self.heap.saturating_add(self.heap / 4).saturating_add(text.saturating_mul(16)).saturating_add(SPARE);
         room.checked_next_multiple_of(host_memory::page::page_size()).unwrap_or(room)
     }
 
     /// Indexes the documents in `heap`, which is empty, and pads. The result is how long first stores to fresh memory took, in nanoseconds.
-    pub fn warm(&self, heap: &mut Heap, documents: &[Document], progress: &mut Progress) -> Result<Vec<u64>> {
+    pub(crate) fn warm(&self, heap: &mut Heap, documents: &[Document], progress: &mut Progress) -> Result<Vec<u64>> {
         let build_ns = index::create(heap)?;
         for document in documents {
             progress.say(|| format!("indexing {}", document.name));

@@ -14,7 +14,6 @@ use host_memory::memfd::{MemFd, SealError};
 use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::reserve::{Prepared, Source};
-use host_memory::stop::stop_other_threads;
 use host_memory::uffd::{Modes, Protect};
 use page_tree::{LayerId, MemoryId, Place};
 
@@ -461,14 +460,6 @@ impl Engine {
             }
         })?;
         result.map(|()| any)
-    }
-
-    fn stop_world(&self) -> Result<host_memory::stop::Stopped, Status> {
-        let spare: Vec<i32> = self.handler_thread().into_iter().collect();
-        stop_other_threads(&spare).map_err(|error| {
-            tracing::error!(%error, "the other threads cannot be stopped for a snapshot");
-            Status::UNAVAILABLE
-        })
     }
 
     fn pieces_of(&self, space: &Space, family: &Family, memory: MemoryId) -> Vec<Piece> {

@@ -9,6 +9,7 @@ use host_memory::page::page_size;
 use host_memory::pagemap::Pagemap;
 use host_memory::procmem::ProcMem;
 use host_memory::reserve::Reservation;
+use host_memory::stop::{Stopped, stop_other_threads};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub(crate) struct Engine {
     /// First in the lock order, see the crate's documentation.
     space: Mutex<Space>,
     tracer: OnceLock<Option<Tracer>>,
+    /// Held while the fault handler starts and while the world is stopped: a handler that nobody knows yet could not be left running.
+    starting: Mutex<()>,
 }
 
 impl Engine {
@@ -91,6 +94,7 @@ impl Engine {
             faults: Arc::new(FaultTable::default()),
             space: Mutex::new(space),
             tracer: OnceLock::new(),
+            starting: Mutex::new(()),
         };
         crate::fork::watch().map_err(fail("no fork handlers"))?;
         Ok(engine)
@@ -101,14 +105,14 @@ impl Engine {
         self.space.lock()
     }
 
-    /// For the fork handlers alone: the address space's lock itself.
-    pub(crate) fn space_lock(&self) -> &Mutex<Space> {
-        &self.space
-    }
-
     /// The userfaultfd and its handler, started when first wanted; `None` where traced mode does not work.
     pub(crate) fn tracer(&self) -> Option<&Tracer> {
-        self.tracer.get_or_init(|| Tracer::start(&self.faults)).as_ref()
+        self.tracer
+            .get_or_init(|| {
+                let _starting = self.starting.lock();
+                Tracer::start(&self.faults)
+            })
+            .as_ref()
     }
 
     /// The tracer if something was traced already.
@@ -124,11 +128,31 @@ impl Engine {
         }
     }
 
-    /// The thread that must go on running while the world is stopped.
-    pub(crate) fn handler_thread(&self) -> Option<i32> {
-        self.started_tracer().map(|tracer| tracer.handler.tid())
+    /// Stops all threads of the process but this one and the fault handler's.
+    ///
+    /// LOCKS: nobody waits for anything with `starting` held but for the new handler to say its name, and for stopped threads.
+    ///
+    /// # Errors
+    ///
+    /// `UNAVAILABLE` if one of them does not stop.
+    pub(crate) fn stop_world(&self) -> Result<StoppedWorld<'_>, Status> {
+        let starting = self.starting.lock();
+        let handler = self.started_tracer().map(|tracer| tracer.handler.tid());
+        match stop_other_threads(handler.as_slice()) {
+            Ok(stopped) => Ok(StoppedWorld { _stopped: stopped, _starting: starting }),
+            Err(error) => {
+                tracing::error!(%error, "the other threads cannot be stopped for a snapshot");
+                Err(Status::UNAVAILABLE)
+            }
+        }
     }
+}
 
+/// Only this thread and the fault handler's run. Nothing may be allocated or freed meanwhile: a stopped thread may be inside the allocator.
+pub(crate) struct StoppedWorld<'a> {
+    // In this order: threads that wait for the lock must run to get it.
+    _stopped: Stopped,
+    _starting: MutexGuard<'a, ()>,
 }
 
 /// What is measured of the fault handler so far; `None` as long as nothing was traced.

@@ -295,16 +295,14 @@ mod tests {
     #[test]
     fn objects_are_dropped_outside_of_the_lock() {
         /// Uses the table while it is dropped: would deadlock under the lock.
-        #[derive(Clone)]
-        struct Closer(Option<Arc<Inner>>);
-        struct Inner(Arc<HandleTable<Closer>>);
-        impl Drop for Inner {
+        struct Closer(Arc<HandleTable<Option<Arc<Closer>>>>);
+        impl Drop for Closer {
             fn drop(&mut self) {
-                self.0.insert(Closer(None), Rights::NONE).unwrap();
+                self.0.insert(None, Rights::NONE).unwrap();
             }
         }
         let table = Arc::new(HandleTable::new());
-        let closer = || Closer(Some(Arc::new(Inner(table.clone()))));
+        let closer = || Some(Arc::new(Closer(table.clone())));
         let handle = table.insert(closer(), Rights::NONE).unwrap();
         drop(table.remove(handle));
         let handle = table.insert(closer(), Rights::NONE).unwrap();

@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_best_rung_that_holds_is_taken() {
-        let probe = Probe::run(Disabled::empty());
+        let probe = Probe::run(Disabled::get());
         let first = probe.ladder.iter().find(|rung| rung.support.is_yes());
         assert_eq!(probe.access, first.map(|rung| rung.access));
         match Uffd::open() {

@@ -335,6 +335,7 @@ fn futex_wake_all(futex: &AtomicU32) {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     use nix::sys::wait::waitpid;
     use nix::unistd::{ForkResult, Pid, fork};
 
@@ -364,5 +365,46 @@ mod tests {
             is_dead(&proc, child.as_raw()),
             "collected, it is not there at all"
         );
+    }
+
+    static INTERRUPTED: AtomicU32 = AtomicU32::new(0);
+
+    extern "C" fn interrupt(_signal: c_int) {
+        INTERRUPTED.fetch_add(1, SeqCst);
+    }
+
+    /// The futex call fails when a signal comes, and sets errno. (In a real round signals are blocked, and it fails only if the gate opens just before.)
+    #[test]
+    fn the_handler_keeps_errno() {
+        let action = SigAction::new(
+            SigHandler::Handler(interrupt),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler is async-signal-safe, and nobody else here uses this signal.
+        unsafe { sigaction(Signal::SIGWINCH, &action) }.unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (me, round) = (gettid(), u32::MAX);
+        SLOTS[0].tid.store(me, SeqCst);
+        LISTED.store(1, SeqCst);
+        GATE.store(round, SeqCst);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while SLOTS[0].arrived.load(SeqCst) != round {
+                    std::thread::yield_now();
+                }
+                while INTERRUPTED.load(SeqCst) < 10 {
+                    // One may come just before the futex call, ten do not.
+                    tgkill(me, Signal::SIGWINCH as c_int).unwrap();
+                    std::thread::yield_now();
+                }
+                GATE.store(OPEN, SeqCst);
+                futex_wake_all(&GATE);
+            });
+            Errno::set_raw(77);
+            wait_at_gate(0);
+            let errno = Errno::last_raw();
+            assert_eq!(errno, 77);
+        });
     }
 }

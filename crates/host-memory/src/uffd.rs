@@ -13,6 +13,8 @@
 //! memory whose every reader was waiting for it. No Rust reference can exist to such memory: it is reached through [`crate::access::Volatile`], raw pointers, or the
 //! kernel.
 
+mod error;
+mod event;
 mod open;
 mod raw;
 
@@ -26,6 +28,11 @@ use crate::page::{HostRange, page_size};
 use crate::probe::Disabled;
 use crate::reserve::OwnedMemory;
 
+use error::crate_errno;
+use event::decode;
+
+pub use error::{RegisterError, UffdError};
+pub use event::{Event, Events, FaultKind};
 pub use open::{Access, OpenError, open_rung};
 
 bitflags::bitflags! {
@@ -109,154 +116,6 @@ pub enum CopyFrom<'a> {
     Bytes(&'a [u8]),
     /// A page of a layer, by way of its alias.
     Layer(LayerPage<'a>),
-}
-
-/// What an ioctl's errno means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UffdError {
-    /// EEXIST: the first page of the range is there already, or (ZEROPAGE, POISON) its entry holds a write-protect marker.
-    #[error("the page is there already")]
-    Exists,
-    /// EAGAIN. `done` bytes from the start of the range are installed; go on from there. With 0 the address space is changing (an `mremap` waits for its event to be
-    /// read): read events first, then try again.
-    #[error("the address space is changing, or the range was done in part ({done} bytes)")]
-    Again {
-        /// Bytes installed from the start of the range; a multiple of the page size, less than the length.
-        done: usize,
-    },
-    /// ENOENT: no registered mapping holds the whole range (any more). ESRCH, EINTR: the process is dying.
-    #[error("the range or the process is gone")]
-    Gone,
-    /// ENOMEM, ENOSPC: no page was to be had: the machine, the memory cgroup, or the file system's limit.
-    #[error("no memory")]
-    NoMemory,
-    /// EFAULT: the file has no page there (CONTINUE over a hole), the range lies beyond the end of its file, or the source of a COPY cannot be read.
-    #[error("there is no such page")]
-    NoPage,
-    /// Anything else: asking again would not help.
-    #[error("{}", .0.desc())]
-    Fatal(Errno),
-}
-
-impl UffdError {
-    /// The meaning of `errno`, with the kernel's signed count of bytes that were done (which is a negative errno, or untouched, where nothing was).
-    fn new(errno: Errno, done: i64) -> UffdError {
-        match errno {
-            Errno::EEXIST => UffdError::Exists,
-            Errno::EAGAIN => UffdError::Again {
-                done: usize::try_from(done).unwrap_or(0),
-            },
-            Errno::ENOENT | Errno::ESRCH | Errno::EINTR => UffdError::Gone,
-            Errno::ENOMEM | Errno::ENOSPC => UffdError::NoMemory,
-            Errno::EFAULT => UffdError::NoPage,
-            errno => UffdError::Fatal(errno),
-        }
-    }
-
-    /// The meaning of an error that the `userfaultfd` crate hands on from a call that counts nothing.
-    fn from_crate(error: userfaultfd::Error) -> UffdError {
-        UffdError::new(crate_errno(error), 0)
-    }
-}
-
-/// The errno in an error of the `userfaultfd` crate (which has its own version of nix). The calls that are used make no other error.
-fn crate_errno(error: userfaultfd::Error) -> Errno {
-    match error {
-        userfaultfd::Error::SystemError(errno) => Errno::from_raw(errno as i32),
-        _ => Errno::UnknownErrno,
-    }
-}
-
-/// Why a range could not be registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RegisterError {
-    /// The range does not lie within the owner's memory.
-    #[error("the range does not belong to its owner")]
-    NotOwned,
-    /// EBUSY: another userfaultfd has it.
-    #[error("registered with another userfaultfd")]
-    Busy,
-    /// EINVAL, EPERM: nothing is mapped there, or the kernel has no such mode for what is.
-    #[error("the mapping cannot be registered in these modes")]
-    Unsupported,
-    /// Anything else: ENOMEM (the limit of mappings is reached) foremost.
-    #[error("{}", .0.desc())]
-    Fatal(Errno),
-}
-
-/// What a page fault was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FaultKind {
-    /// Neither the page table nor the file has the page.
-    Missing,
-    /// The file has the page, the page table not.
-    Minor,
-    /// A write to a write-protected page.
-    WriteProtect,
-}
-
-/// One message read from the descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A thread waits for a page.
-    PageFault {
-        /// The faulting address (page-aligned, since EXACT_ADDRESS is not asked for).
-        address: usize,
-        /// What is missing.
-        kind: FaultKind,
-        /// Whether it was a write.
-        write: bool,
-        /// The thread, with [`Features::THREAD_ID`]; its id in *this* process's pid namespace.
-        tid: Option<i32>,
-    },
-    /// Another event, REMAP for one: reading it is all that the kernel waits for.
-    Other,
-}
-
-/// A preallocated buffer of messages.
-#[derive(Debug)]
-pub struct Events {
-    messages: Box<[raw::Message]>,
-    read: Vec<Event>,
-}
-
-impl std::fmt::Debug for raw::Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "uffd_msg({:#x})", self.event)
-    }
-}
-
-impl Events {
-    /// A buffer for `capacity` messages, at least one.
-    pub fn with_capacity(capacity: usize) -> Events {
-        let capacity = capacity.max(1);
-        Events {
-            messages: vec![raw::Message::default(); capacity].into_boxed_slice(),
-            read: Vec::with_capacity(capacity),
-        }
-    }
-
-    /// What was read last.
-    pub fn as_slice(&self) -> &[Event] {
-        &self.read
-    }
-
-    /// Whether the last read filled the buffer, so that more may wait.
-    pub fn is_full(&self) -> bool {
-        self.read.len() == self.messages.len()
-    }
-
-    /// Forgets what was read.
-    pub fn clear(&mut self) {
-        self.read.clear();
-    }
-
-    /// Adds an event, as a stand-in for the kernel does. Without effect on a full buffer: it never grows.
-    pub fn push(&mut self, event: Event) {
-        if !self.is_full() {
-            self.read.push(event);
-        }
-    }
 }
 
 /// A userfaultfd, close-on-exec and non-blocking.
@@ -544,25 +403,6 @@ fn fill(range: HostRange, mode: u64) -> raw::Fill {
         },
         mode,
         done: 0,
-    }
-}
-
-fn decode(message: &raw::Message, has_tid: bool) -> Event {
-    if message.event != raw::EVENT_PAGEFAULT {
-        return Event::Other;
-    }
-    let kind = if message.flags & raw::FLAG_WP != 0 {
-        FaultKind::WriteProtect
-    } else if message.flags & raw::FLAG_MINOR != 0 {
-        FaultKind::Minor
-    } else {
-        FaultKind::Missing
-    };
-    Event::PageFault {
-        address: message.address as usize,
-        kind,
-        write: message.flags & raw::FLAG_WRITE != 0,
-        tid: has_tid.then_some(message.tid.cast_signed()),
     }
 }
 

@@ -12,8 +12,8 @@ use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::{PageFlags, Pagemap};
 use host_memory::reserve::{OwnedMemory, Reservation, Source};
 use util::{
-    bytes, data, layer, maps_have, maps_id, maps_line, numbered, pages, reserve, volatile,
-    wait_above,
+    SetOnDrop, bytes, data, layer, maps_have, maps_id, maps_line, numbered, pages, reserve,
+    volatile, wait_above,
 };
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -285,6 +285,7 @@ fn private_over_a_live_shared_mapping_is_atomic_to_running_writers() {
             file
         };
         let (before, at_swap, after) = thread::scope(|scope| {
+            let _stop = SetOnDrop(&stop);
             for writer in &writers {
                 scope.spawn(|| writer.run(&stop));
             }
@@ -303,7 +304,6 @@ fn private_over_a_live_shared_mapping_is_atomic_to_running_writers() {
             for (writer, after) in writers.iter().zip(after) {
                 wait_above(&writer.stored, after + 1000);
             }
-            stop.store(true, Ordering::Relaxed);
             (before, at_swap, after)
         });
         assert!(
@@ -343,6 +343,7 @@ fn install_replaces_in_one_step() {
     let memory = volatile(room.range());
     let (stop, read) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
+        let _stop = SetOnDrop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 for page in 0..16 {
@@ -368,7 +369,6 @@ fn install_replaces_in_one_step() {
             assert_eq!(memory.load_u8(0), expected);
         }
         wait_above(&read, 0);
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

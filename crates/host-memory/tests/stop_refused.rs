@@ -10,7 +10,7 @@ use host_memory::stop::{StopError, stop_other_threads};
 use nix::libc::c_int;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::gettid;
-use util::{wait_above, wait_until};
+use util::{SetOnDrop, wait_above, wait_until};
 
 static PROGRAMS: AtomicU64 = AtomicU64::new(0);
 
@@ -64,6 +64,7 @@ fn signals_in_use_are_left_alone_and_threads_that_block_are_reported() {
         AtomicU64::new(0),
     );
     thread::scope(|scope| {
+        let _end = (SetOnDrop(&unblock), SetOnDrop(&end));
         scope.spawn(|| {
             let old = block_all();
             blocker.store(gettid().as_raw(), SeqCst);
@@ -95,6 +96,5 @@ fn signals_in_use_are_left_alone_and_threads_that_block_are_reported() {
         wait_until(|| ready.load(SeqCst));
         drop(stop_other_threads(&[]).unwrap());
         wait_above(&count, count.load(SeqCst));
-        end.store(true, SeqCst);
     });
 }

@@ -12,6 +12,8 @@ use crate::tree::{Decommit, Tree, VmoId};
 impl Tree {
     /// Says that the content of `pages` of `v` is now that of the pages of `layer` from `layer_page` on: a write, or a commit. The bytes
     /// are there already. Nobody else's content changes; what only this memory saw there before is released.
+    ///
+    /// `layer_page` plus the number of pages must fit 64 bits.
     pub fn own(&mut self, v: impl Shows, pages: Range<u64>, layer: LayerId, layer_page: u64) {
         let memory = v.leaf(self);
         let cut = self.in_memory(v, pages);

@@ -7,8 +7,8 @@ use crate::arena::{Arena, Key};
 use crate::layers::{LayerId, Layers};
 use crate::node::{Kind, Node};
 use crate::resolve::Runs;
-use crate::shows::Shows;
 use crate::runs::RunMap;
+use crate::shows::Shows;
 
 /// A VMO of one [`Tree`]: a root, a clone, a slice or a reference. Never used again for another VMO of that tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,7 +164,9 @@ impl Tree {
     #[must_use]
     pub fn is_blank(&self, v: impl Shows) -> bool {
         let node = &self.nodes[v.leaf(self)];
-        node.parent.is_none() && node.runs.at(0).place.is_none() && node.runs.at(0).len >= node.pages()
+        node.parent.is_none()
+            && node.runs.at(0).place.is_none()
+            && node.runs.at(0).len >= node.pages()
     }
 
     /// The number of nodes: memories and hidden nodes.

@@ -34,7 +34,9 @@ pub(crate) fn run(handover: OwnedFd, entries: &[Entry]) -> i32 {
             drop((control, layers));
             launcher_process::run(socket, entries.to_vec());
         }
-        Some(Err(error)) => return fail(&control, &format!("it cannot fork its launcher, {error}")),
+        Some(Err(error)) => {
+            return fail(&control, &format!("it cannot fork its launcher, {error}"));
+        }
     };
     let entry = entries[blueprint.entry as usize];
     match rebuild(blueprint, layers) {
@@ -61,7 +63,8 @@ fn take_over(handover: OwnedFd) -> Option<OwnedFd> {
         descriptors: HANDED_OVER,
     };
     let handed_over = message::receive(handover.as_fd(), limits).ok()??;
-    let [control, stdin, stdout, stderr] = <[OwnedFd; HANDED_OVER]>::try_from(handed_over.descriptors).ok()?;
+    let [control, stdin, stdout, stderr] =
+        <[OwnedFd; HANDED_OVER]>::try_from(handed_over.descriptors).ok()?;
     rustix::stdio::dup2_stdin(stdin).ok()?;
     rustix::stdio::dup2_stdout(stdout).ok()?;
     rustix::stdio::dup2_stderr(stderr).ok()?;
@@ -69,7 +72,10 @@ fn take_over(handover: OwnedFd) -> Option<OwnedFd> {
 }
 
 /// Waits until this child is told what to become, and by which layers; `None` if the zygote is gone. What is not right is refused with a reason.
-fn await_blueprint(control: &OwnedFd, entries: usize) -> Result<Option<(Blueprint, Vec<OwnedFd>)>, String> {
+fn await_blueprint(
+    control: &OwnedFd,
+    entries: usize,
+) -> Result<Option<(Blueprint, Vec<OwnedFd>)>, String> {
     match receive_value::<Blueprint>(control, blueprint_limits()) {
         Ok(None) => Ok(None),
         Err(cut) if cut.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
@@ -132,7 +138,11 @@ mod tests {
         assert!(told(|_| {}).unwrap().is_none());
         // It died after the first of two packets.
         let half = |peer: &OwnedFd| {
-            let header = [[9_u32.to_le_bytes(), 0_u32.to_le_bytes()].concat(), vec![1; 5]].concat();
+            let header = [
+                [9_u32.to_le_bytes(), 0_u32.to_le_bytes()].concat(),
+                vec![1; 5],
+            ]
+            .concat();
             rustix::net::send(peer, &header, rustix::net::SendFlags::NOSIGNAL).unwrap();
         };
         assert!(told(half).unwrap().is_none());
@@ -141,13 +151,21 @@ mod tests {
     #[test]
     fn what_is_not_right_is_refused() {
         let garbage = told(|peer| message::send(peer.as_fd(), &[0xff; 40], &[]).unwrap());
-        assert!(garbage.unwrap_err().contains("does not hold what it should"));
+        assert!(
+            garbage
+                .unwrap_err()
+                .contains("does not hold what it should")
+        );
         let trailing = told(|peer| {
             let mut bytes = postcard::to_stdvec(&blueprint(Vec::new())).unwrap();
             bytes.push(0);
             message::send(peer.as_fd(), &bytes, &[]).unwrap();
         });
-        assert!(trailing.unwrap_err().contains("does not hold what it should"));
+        assert!(
+            trailing
+                .unwrap_err()
+                .contains("does not hold what it should")
+        );
         let run = Run {
             len: page_size() as u64,
             access: Access::Read,
@@ -158,7 +176,8 @@ mod tests {
             vmo_offset: 0,
             runs: vec![run],
         };
-        let unfounded = told(|peer| send_value(peer.as_fd(), &blueprint(vec![of_no_vmo]), &[]).unwrap());
+        let unfounded =
+            told(|peer| send_value(peer.as_fd(), &blueprint(vec![of_no_vmo]), &[]).unwrap());
         assert!(unfounded.unwrap_err().contains("VMO"));
     }
 }

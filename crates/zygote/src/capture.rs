@@ -102,7 +102,11 @@ impl Clones {
     }
 
     fn add_piece(&mut self, piece: &Piece) -> Result<(), Failed> {
-        let of_handle = if piece.executable { None } else { self.by_origin.get(&piece.vmo).copied() };
+        let of_handle = if piece.executable {
+            None
+        } else {
+            self.by_origin.get(&piece.vmo).copied()
+        };
         let (clone, vmo_offset) = match (self.clone_piece(piece), of_handle) {
             (Ok(_only_asked_for_leave), Some(clone)) => (clone, piece.vmo_offset),
             (Ok(child), None) => (self.push(child), 0),
@@ -110,10 +114,17 @@ impl Clones {
                 self.leave_out(piece, Missing::Mapping);
                 return Ok(());
             }
-            (Err(Status::INVALID_ARGS), _) if piece.records.len() > 1 => return self.add(&piece.split()),
+            (Err(Status::INVALID_ARGS), _) if piece.records.len() > 1 => {
+                return self.add(&piece.split());
+            }
             (Err(Status::INVALID_ARGS), _) => return Err(Failed::MapsChanged),
             (Err(status), _) => {
-                let what = format!("the mapping {:#x}..{:#x} ({})", piece.base, piece.base + piece.size, piece.name);
+                let what = format!(
+                    "the mapping {:#x}..{:#x} ({})",
+                    piece.base,
+                    piece.base + piece.size,
+                    piece.name
+                );
                 return Err(Failed::For(Error::Capture { what, status }));
             }
         };

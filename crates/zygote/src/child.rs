@@ -80,7 +80,10 @@ impl Child {
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         if let Status::In(pipe) = &self.status {
             let mut ready = [PollFd::new(pipe, PollFlags::IN)];
-            let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let at_once = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
             if retry_on_intr(|| poll(&mut ready, Some(&at_once)))? == 0 {
                 return Ok(None);
             }
@@ -116,15 +119,22 @@ impl Child {
         let (stdout, stderr) = match (self.stdout.take(), self.stderr.take()) {
             (Some(stdout), Some(stderr)) => thread::scope(|scope| {
                 // Read both at once: a child blocked on a full pipe would never close the other.
-                let stderr = thread::Builder::new().spawn_scoped(scope, move || read_all(Some(stderr)))?;
+                let stderr =
+                    thread::Builder::new().spawn_scoped(scope, move || read_all(Some(stderr)))?;
                 let stdout = read_all(Some(stdout));
-                let stderr = stderr.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let stderr = stderr
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 io::Result::Ok((stdout?, stderr?))
             })?,
             (stdout, stderr) => (read_all(stdout)?, read_all(stderr)?),
         };
         let status = self.wait()?;
-        Ok(Output { status, stdout, stderr })
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -145,6 +155,8 @@ impl AsFd for Child {
 
 impl fmt::Debug for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Child").field("id", &self.pid).finish_non_exhaustive()
+        f.debug_struct("Child")
+            .field("id", &self.pid)
+            .finish_non_exhaustive()
     }
 }

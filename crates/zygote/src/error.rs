@@ -10,13 +10,19 @@ use cowspace::Status;
 #[non_exhaustive]
 pub enum Error {
     /// The launcher would be forked from a process with several threads.
-    #[error("this process has {0} threads already: start the launcher first thing in main, before anything starts a thread")]
+    #[error(
+        "this process has {0} threads already: start the launcher first thing in main, before anything starts a thread"
+    )]
     Threads(usize),
     /// The launcher would be forked from a process whose engine runs: nothing of it would work in the children.
-    #[error("this process has used VMOs already: start the launcher first thing in main, before anything uses the engine")]
+    #[error(
+        "this process has used VMOs already: start the launcher first thing in main, before anything uses the engine"
+    )]
     EngineRuns,
     /// No address range could be reserved for the engine.
-    #[error("cannot reserve the address range for mappings ({0}): raise the limit on address space (`ulimit -v`)")]
+    #[error(
+        "cannot reserve the address range for mappings ({0}): raise the limit on address space (`ulimit -v`)"
+    )]
     Reserve(Status),
     /// The launcher was started without an entry of this name.
     #[error("there is no entry named {0:?}: spawn one of those given to Launcher::start")]
@@ -25,13 +31,17 @@ pub enum Error {
     #[error("two VMOs for the child are named {0:?}: give each a name of its own")]
     DuplicateName(String),
     /// The launcher could not start a process.
-    #[error("the launcher cannot start a process ({0}): look at the limits on processes and memory")]
+    #[error(
+        "the launcher cannot start a process ({0}): look at the limits on processes and memory"
+    )]
     Launch(String),
     /// The launcher has ended, killed by somebody.
     #[error("the launcher process is gone: without it this process cannot spawn children any more")]
     LauncherGone,
     /// A mapping or VMO cannot be cloned.
-    #[error("cannot clone {what} ({status}): close or unmap it before spawning, or map it with CANNOT_CREATE_VMO_CHILD")]
+    #[error(
+        "cannot clone {what} ({status}): close or unmap it before spawning, or map it with CANNOT_CREATE_VMO_CHILD"
+    )]
     Capture {
         /// The mapping (by its range) or the VMO (by its name).
         what: String,
@@ -39,7 +49,9 @@ pub enum Error {
         status: Status,
     },
     /// The list of mappings changed each time that they were to be cloned.
-    #[error("other threads map and unmap memory without a pause: have them hold still while a child is spawned")]
+    #[error(
+        "other threads map and unmap memory without a pause: have them hold still while a child is spawned"
+    )]
     MapsChange,
     /// The engine could not be asked.
     #[error("the engine cannot {what} ({status})")]

@@ -37,8 +37,11 @@ pub struct Launcher(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     socket: OwnedFd,
+    /// A pidfd of the launcher process.
     process: OwnedFd,
     entries: Vec<Entry>,
+    /// The process that forked the launcher.
+    owner: u32,
 }
 
 impl Launcher {
@@ -81,6 +84,7 @@ impl Launcher {
                     socket: ours,
                     process,
                     entries: entries.to_vec(),
+                    owner: std::process::id(),
                 }))))
             }
         }
@@ -95,7 +99,11 @@ impl Launcher {
         self.request(&Request::Pool(blanks), &[])
     }
 
-    pub(crate) fn request(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    pub(crate) fn request(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), Error> {
         match message::send_value(self.0.socket.as_fd(), request, descriptors) {
             Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => Err(Error::LauncherGone),
             other => other.map_err(Error::io("send the launcher a request")),
@@ -105,7 +113,10 @@ impl Launcher {
     /// Whether the launcher process has ended.
     pub(crate) fn is_gone(&self) -> bool {
         let mut ended = [PollFd::new(&self.0.process, PollFlags::IN)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         retry_on_intr(|| poll(&mut ended, Some(&at_once))).is_ok_and(|ready| ready > 0)
     }
 
@@ -126,8 +137,13 @@ pub(crate) enum Forked {
 impl Drop for Shared {
     /// Lets the launcher end, and reaps it.
     fn drop(&mut self) {
-        // Whatever fails here means that the launcher is gone already, or that this is a copy of the process that forked it.
-        let _ = shutdown(&self.socket, Shutdown::Both);
-        let _ = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED);
+        // A forked copy of this process has the same socket, and must not shut it for all.
+        if self.owner == std::process::id() {
+            // Whatever fails here means that the launcher is gone already.
+            let _ = shutdown(&self.socket, Shutdown::Both);
+            let _ = retry_on_intr(|| {
+                waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED)
+            });
+        }
     }
 }

@@ -90,7 +90,10 @@ impl Process {
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         rustix::thread::set_name(c"zygote-launcher")?;
         // Nobody who waits for the end of the zygote's input or output is to wait for the launcher. Error messages it may have.
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         Ok(Self {
@@ -159,7 +162,10 @@ impl Process {
                 .iter()
                 .map(|child| PollFd::new(&child.pidfd, PollFlags::IN)),
         );
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         retry_on_intr(|| poll(&mut sources, fill.then_some(&at_once)))?;
         let mut happened = sources.iter().map(|source| !source.revents().is_empty());
         let request = happened.next().unwrap_or(false);
@@ -221,23 +227,31 @@ impl Process {
                 Ok(Forked::Launcher) => {}
                 Ok(in_child) => return in_child,
                 Err(error) => {
-                    // If the zygote is gone, nobody has to know.
-                    let _ = send_value(control.as_fd(), &Launched::Failed(error.to_string()), &[]);
+                    refuse(&control, &error);
                     return Forked::Launcher;
                 }
             }
         }
         for child in &mut self.children {
-            if let State::Blank(handover) = &child.state {
-                // Either message can only fail if its receiver is dead: a dead zygote needs no answer, and of a dead child its status tells.
+            let State::Blank(handover) = &child.state else {
+                continue;
+            };
+            // The zygote sends nothing before it has heard of the child, so what the child is told comes after this, and what it answers, too.
+            let give = [
+                control.as_fd(),
+                stdin.as_fd(),
+                stdout.as_fd(),
+                stderr.as_fd(),
+            ];
+            let told = hand_over(handover, give).and_then(|()| {
                 let running = Launched::Running(child.pid.as_raw_pid());
-                let _ = send_value(control.as_fd(), &running, &[child.pidfd.as_fd()]);
-                let give: [BorrowedFd<'_>; HANDED_OVER] =
-                    [control.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-                let _ = message::send(handover.as_fd(), &[], &give);
-                child.state = State::Running(status);
-                break;
+                send_value(control.as_fd(), &running, &[child.pidfd.as_fd()])
+            });
+            child.state = State::Running(status);
+            if let Err(error) = told {
+                refuse(&control, &error);
             }
+            break;
         }
         Forked::Launcher
     }
@@ -265,6 +279,20 @@ impl Process {
             }
         }
     }
+}
+
+/// Gives a blank child what it waits for. If it is dead, its status will tell.
+fn hand_over(blank: &OwnedFd, descriptors: [BorrowedFd<'_>; HANDED_OVER]) -> io::Result<()> {
+    match message::send(blank.as_fd(), &[], &descriptors) {
+        Err(dead) if dead.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Tells the zygote that there is no child. If it is gone, nobody has to know.
+fn refuse(control: &OwnedFd, why: &io::Error) {
+    let failed = Launched::Failed(why.to_string());
+    let _ = send_value(control.as_fd(), &failed, &[]);
 }
 
 /// What happened while waiting.

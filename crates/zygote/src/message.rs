@@ -17,8 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
 };
 
 /// Descriptors in one packet, the kernel's `SCM_MAX_FD`.
@@ -58,7 +59,11 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 ///
 /// `BrokenPipe` if the peer is gone; `InvalidInput` for what a header cannot express; else what sendmsg(2) says.
-pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let (mut bytes, mut descriptors) = (bytes, descriptors);
     loop {
         let mut header = [0; HEADER];
@@ -68,12 +73,17 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Borrowed
         let (now, later) = bytes.split_at(bytes.len().min(BYTES_PER_PACKET));
         let (give, keep) = descriptors.split_at(descriptors.len().min(DESCRIPTORS_PER_PACKET));
         let packet = [IoSlice::new(&header), IoSlice::new(now)];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PACKET))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PACKET))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !give.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(give));
         }
-        retry_on_intr(|| sendmsg(socket, &packet, &mut control, SendFlags::NOSIGNAL))?;
+        match retry_on_intr(|| sendmsg(socket, &packet, &mut control, SendFlags::NOSIGNAL)) {
+            // Gone without having read what was sent before (unix(7)); gone all the same.
+            Err(Errno::CONNRESET) => return Err(io::ErrorKind::BrokenPipe.into()),
+            other => other?,
+        };
         (bytes, descriptors) = (later, keep);
         if bytes.is_empty() && descriptors.is_empty() {
             return Ok(());
@@ -82,9 +92,12 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Borrowed
 }
 
 fn length(of: usize) -> io::Result<[u8; 4]> {
-    u32::try_from(of)
-        .map(u32::to_le_bytes)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a message is longer than 4 GiB"))
+    u32::try_from(of).map(u32::to_le_bytes).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a message is longer than 4 GiB",
+        )
+    })
 }
 
 /// Receives one message, or `None` if the peer has closed its end (or died).
@@ -110,18 +123,23 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, limits: Limits) -> io::Result<Opti
         };
         let left = (body.bytes_left, body.descriptors_left);
         if *expected.get_or_insert(left) != left {
-            return Err(malformed("a packet does not continue the message before it"));
+            return Err(malformed(
+                "a packet does not continue the message before it",
+            ));
         }
         if left.0 > limits.bytes - message.bytes.len() {
             return Err(malformed("a message is longer than it may be"));
         }
         if left.1 > limits.descriptors - before {
-            return Err(malformed("a message has more descriptors than this process may take (see `ulimit -n`)"));
+            return Err(malformed(
+                "a message has more descriptors than this process may take (see `ulimit -n`)",
+            ));
         }
         let descriptors = message.descriptors.len() - before;
-        let (Some(bytes_left), Some(descriptors_left)) =
-            (left.0.checked_sub(body.bytes.len()), left.1.checked_sub(descriptors))
-        else {
+        let (Some(bytes_left), Some(descriptors_left)) = (
+            left.0.checked_sub(body.bytes.len()),
+            left.1.checked_sub(descriptors),
+        ) else {
             return Err(malformed("a packet holds more than it says"));
         };
         if body.bytes.is_empty() && descriptors == 0 && left != (0, 0) {
@@ -149,19 +167,21 @@ fn receive_packet<'a>(
 ) -> io::Result<Option<Packet<'a>>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PACKET))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = retry_on_intr(|| {
-        recvmsg(
-            socket,
-            &mut [IoSliceMut::new(buffer)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-    });
-    let received = match received {
-        // A peer that closes its end without having read all that was sent to it is reported like this (unix(7)); it is gone all the same.
-        Err(Errno::CONNRESET) => return Ok(None),
-        other => other?,
+    let mut receive = || {
+        retry_on_intr(|| {
+            recvmsg(
+                socket,
+                &mut [IoSliceMut::new(buffer)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            )
+        })
     };
+    let received = match receive() {
+        // The peer is gone and has not read all that was sent to it (unix(7)). This is told once, ahead of what it has sent itself, which follows.
+        Err(Errno::CONNRESET) => receive(),
+        other => other,
+    }?;
     for part in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = part {
             descriptors.extend(more);
@@ -245,7 +265,12 @@ mod tests {
     }
 
     fn packet(bytes_left: u32, descriptors_left: u32, bytes: &[u8]) -> Vec<u8> {
-        [&bytes_left.to_le_bytes(), &descriptors_left.to_le_bytes(), bytes].concat()
+        [
+            &bytes_left.to_le_bytes(),
+            &descriptors_left.to_le_bytes(),
+            bytes,
+        ]
+        .concat()
     }
 
     #[test]
@@ -265,7 +290,10 @@ mod tests {
     #[test]
     fn descriptors_of_any_number_arrive() {
         let (ours, theirs) = pair().unwrap();
-        let files = [File::open("/dev/null").unwrap(), File::open("/dev/zero").unwrap()];
+        let files = [
+            File::open("/dev/null").unwrap(),
+            File::open("/dev/zero").unwrap(),
+        ];
         for count in [0, 1, 253, 254, 600] {
             let given: Vec<BorrowedFd<'_>> = (0..count).map(|n| files[n % 2].as_fd()).collect();
             send(ours.as_fd(), b"with these", &given).unwrap();
@@ -273,7 +301,10 @@ mod tests {
             assert_eq!(message.bytes, b"with these");
             assert_eq!(message.descriptors.len(), count);
             for (n, got) in message.descriptors.iter().enumerate() {
-                assert_eq!(fstat(got).unwrap().st_rdev, fstat(&files[n % 2]).unwrap().st_rdev);
+                assert_eq!(
+                    fstat(got).unwrap().st_rdev,
+                    fstat(&files[n % 2]).unwrap().st_rdev
+                );
                 let flags = rustix::io::fcntl_getfd(got).unwrap();
                 assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
             }
@@ -286,8 +317,34 @@ mod tests {
         let (peer, ours) = pair().unwrap();
         send(ours.as_fd(), b"unread", &[]).unwrap();
         drop(peer);
-        assert!(receive(ours.as_fd(), LIMITS).unwrap().is_none(), "with something unread, too");
-        assert_eq!(send(ours.as_fd(), b"", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(
+            receive(ours.as_fd(), LIMITS).unwrap().is_none(),
+            "with something unread, too"
+        );
+        assert_eq!(
+            send(ours.as_fd(), b"", &[]).unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+        let (peer, ours) = pair().unwrap();
+        send(ours.as_fd(), b"unread", &[]).unwrap();
+        drop(peer);
+        assert_eq!(
+            send(ours.as_fd(), b"", &[]).unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+    }
+
+    #[test]
+    fn last_words_are_heard() {
+        let (peer, ours) = pair().unwrap();
+        send(ours.as_fd(), b"unread", &[]).unwrap();
+        send(peer.as_fd(), b"last words", &[]).unwrap();
+        drop(peer);
+        assert_eq!(
+            receive(ours.as_fd(), LIMITS).unwrap().unwrap().bytes,
+            b"last words"
+        );
+        assert!(receive(ours.as_fd(), LIMITS).unwrap().is_none());
     }
 
     #[test]
@@ -310,7 +367,11 @@ mod tests {
             &[&packet(5, 0, b"123"), &packet(3, 0, b"456")],
             &[&packet(5, 0, b"123"), &packet(2, 1, b"45")],
         ] {
-            assert_eq!(from_peer(wrong).unwrap_err().kind(), io::ErrorKind::InvalidData, "{wrong:?}");
+            assert_eq!(
+                from_peer(wrong).unwrap_err().kind(),
+                io::ErrorKind::InvalidData,
+                "{wrong:?}"
+            );
         }
     }
 
@@ -324,9 +385,18 @@ mod tests {
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&give)));
         let packet = packet(1, 0, b"1");
-        sendmsg(&peer, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL).unwrap();
+        sendmsg(
+            &peer,
+            &[IoSlice::new(&packet)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+        .unwrap();
         drop(write);
-        assert_eq!(receive(ours.as_fd(), LIMITS).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            receive(ours.as_fd(), LIMITS).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         assert_eq!(rustix::io::read(&read, &mut [0; 1]).unwrap(), 0);
     }
 

@@ -92,7 +92,9 @@ impl Piece {
     /// Whether a part of it is writable and executable, of which a clone is only the latter.
     pub(crate) fn loses_writing(&self) -> bool {
         let both = VmarFlags::PERM_WRITE | VmarFlags::PERM_EXECUTE;
-        self.records.iter().any(|record| record.access.contains(both))
+        self.records
+            .iter()
+            .any(|record| record.access.contains(both))
     }
 
     /// The permissions of the clone's pages.
@@ -123,7 +125,14 @@ mod tests {
     const READ_WRITE: VmarFlags = VmarFlags::PERM_READ.union(VmarFlags::PERM_WRITE);
     const READ_EXECUTE: VmarFlags = VmarFlags::PERM_READ.union(VmarFlags::PERM_EXECUTE);
 
-    fn mapping(base: usize, size: usize, depth: usize, vmo: u64, vmo_offset: u64, mmu_flags: VmarFlags) -> MapsInfo {
+    fn mapping(
+        base: usize,
+        size: usize,
+        depth: usize,
+        vmo: u64,
+        vmo_offset: u64,
+        mmu_flags: VmarFlags,
+    ) -> MapsInfo {
         let details = MapsDetails::Mapping(MappingDetails {
             mmu_flags,
             vmo_koid: Koid::from_raw(vmo),
@@ -138,7 +147,13 @@ mod tests {
             populated_fractional_scaled_bytes: 0,
         });
         let name = Name::new_lossy("heap");
-        MapsInfo { name, base, size, depth, details }
+        MapsInfo {
+            name,
+            base,
+            size,
+            depth,
+            details,
+        }
     }
 
     fn ranges(maps: &[MapsInfo]) -> Vec<(usize, usize, usize)> {
@@ -148,7 +163,11 @@ mod tests {
 
     #[test]
     fn runs_of_one_mapping_are_joined_and_split_again() {
-        let maps = [mapping(10, 2, 2, 7, 0, READ_WRITE), mapping(12, 3, 2, 7, 2, READ), mapping(15, 1, 2, 7, 5, VmarFlags::empty())];
+        let maps = [
+            mapping(10, 2, 2, 7, 0, READ_WRITE),
+            mapping(12, 3, 2, 7, 2, READ),
+            mapping(15, 1, 2, 7, 5, VmarFlags::empty()),
+        ];
         assert_eq!(ranges(&maps), [(10, 6, 3)]);
         let joined = &pieces(&maps)[0];
         let access: Vec<Access> = joined.runs().iter().map(|run| run.access).collect();
@@ -173,7 +192,10 @@ mod tests {
 
     #[test]
     fn only_mappings_count() {
-        let vmar = MapsInfo { details: MapsDetails::Vmar, ..mapping(0, 100, 1, 0, 0, READ) };
+        let vmar = MapsInfo {
+            details: MapsDetails::Vmar,
+            ..mapping(0, 100, 1, 0, 0, READ)
+        };
         assert_eq!(ranges(&[vmar, mapping(10, 2, 2, 7, 0, READ)]), [(10, 2, 1)]);
     }
 

@@ -176,7 +176,9 @@ fn check_mappings(mappings: &[Mapping], vmos: usize, page_size: usize) -> Result
 impl Mapping {
     /// The sum of the runs, in bytes; `None` if it exceeds what a length can be.
     pub(crate) fn len(&self) -> Option<u64> {
-        self.runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.len))
+        self.runs
+            .iter()
+            .try_fold(0_u64, |sum, run| sum.checked_add(run.len))
     }
 
     /// Where the mapping ends, if all its numbers are whole pages, no run is empty, and nothing wraps.
@@ -222,14 +224,23 @@ mod tests {
 
     #[test]
     fn mappings_side_by_side_are_right() {
-        let side_by_side = [mapping(PAGE, 0, &[PAGE, 2 * PAGE]), mapping(4 * PAGE, 5 * PAGE, &[PAGE])];
+        let side_by_side = [
+            mapping(PAGE, 0, &[PAGE, 2 * PAGE]),
+            mapping(4 * PAGE, 5 * PAGE, &[PAGE]),
+        ];
         assert_eq!(check(&side_by_side), Ok(()));
     }
 
     #[test]
     fn mappings_that_overlap_are_refused() {
-        assert_eq!(check(&[mapping(0, 0, &[2 * PAGE]), mapping(PAGE, 0, &[PAGE])]), Err(Refused::Overlap));
-        assert_eq!(check(&[mapping(PAGE, 0, &[PAGE]), mapping(0, 0, &[PAGE])]), Err(Refused::Overlap));
+        assert_eq!(
+            check(&[mapping(0, 0, &[2 * PAGE]), mapping(PAGE, 0, &[PAGE])]),
+            Err(Refused::Overlap)
+        );
+        assert_eq!(
+            check(&[mapping(PAGE, 0, &[PAGE]), mapping(0, 0, &[PAGE])]),
+            Err(Refused::Overlap)
+        );
     }
 
     #[test]
@@ -245,19 +256,30 @@ mod tests {
             mapping(0, last_page, &[PAGE]),
             mapping(0, 0, &[last_page, last_page]),
         ] {
-            assert_eq!(check(std::slice::from_ref(&wrong)), Err(Refused::Range), "{wrong:?}");
+            assert_eq!(
+                check(std::slice::from_ref(&wrong)),
+                Err(Refused::Range),
+                "{wrong:?}"
+            );
         }
     }
 
     #[test]
     fn vmos_that_are_not_described_are_refused() {
-        assert_eq!(check_mappings(&[mapping(0, 0, &[PAGE])], 0, PAGE as usize), Err(Refused::Vmo));
+        assert_eq!(
+            check_mappings(&[mapping(0, 0, &[PAGE])], 0, PAGE as usize),
+            Err(Refused::Vmo)
+        );
         assert_eq!(check_handles(&[("a".to_owned(), 1)], 1), Err(Refused::Vmo));
     }
 
     #[test]
     fn handles_named_alike_are_refused() {
-        let alike = [("a".to_owned(), 0), ("b".to_owned(), 0), ("a".to_owned(), 0)];
+        let alike = [
+            ("a".to_owned(), 0),
+            ("b".to_owned(), 0),
+            ("a".to_owned(), 0),
+        ];
         assert_eq!(check_handles(&alike[..2], 1), Ok(()));
         assert_eq!(check_handles(&alike, 1), Err(Refused::HandleName));
     }

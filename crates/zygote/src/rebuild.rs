@@ -20,7 +20,8 @@ pub(crate) struct Rebuilt {
 /// Builds the address space. The blueprint has been checked; the engine checks the layers.
 pub(crate) fn rebuild(blueprint: Blueprint, layers: Vec<OwnedFd>) -> Result<Rebuilt, Error> {
     set_default_policy(blueprint.policy.into());
-    let vmos = Image::build(blueprint.vmos, layers).map_err(engine("build the VMOs of the image"))?;
+    let vmos =
+        Image::build(blueprint.vmos, layers).map_err(engine("build the VMOs of the image"))?;
     let root = Vmar::try_root_self().map_err(engine("start"))?;
     for mapping in &blueprint.mappings {
         map(&root, mapping, &vmos)?;
@@ -45,7 +46,10 @@ fn map(root: &Vmar, mapping: &Mapping, vmos: &[Vmo]) -> Result<(), Error> {
         .runs
         .iter()
         .fold(VmarFlags::empty(), |all, run| all | run.access.into());
-    let base = root.info().map_err(engine("say where its address space begins"))?.base;
+    let base = root
+        .info()
+        .map_err(engine("say where its address space begins"))?
+        .base;
     let len = mapping.len().unwrap_or(0) as usize;
     let mut address = mapping.address as usize;
     root.map(

@@ -29,11 +29,20 @@ pub enum Missing {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, base, size, what } = self;
+        let Self {
+            name,
+            base,
+            size,
+            what,
+        } = self;
         let what = match what {
             Missing::Mapping => "must not be cloned",
             Missing::WritePermission => "is executable, so its clone is not writable",
         };
-        write!(f, "{base:#x}..{:#x} ({name}) {what}", base.wrapping_add(*size))
+        write!(
+            f,
+            "{base:#x}..{:#x} ({name}) {what}",
+            base.wrapping_add(*size)
+        )
     }
 }

@@ -13,7 +13,6 @@ use crate::error::Error;
 use crate::launcher::Launcher;
 use crate::message::{self, receive_value, send_value};
 use crate::protocol::{Blueprint, LAUNCH, Launched, Report, Request, SHORT};
-use crate::report::LeftOut;
 use crate::stdio::{Direction, Stdio};
 
 /// A child to be spawned, put together as a [`std::process::Command`] is.
@@ -143,10 +142,17 @@ impl Zygote {
             handles: capture.handles,
             left_out: capture.left_out,
         };
-        launching.send(&blueprint, &capture.image.layers())?;
+        // The layers are sent once the launcher is done: it sends descriptors as well, and an ordinary user may have only so many under way (unix(7)).
+        let (mut child, control) = launching.await_process(&self.launcher)?;
+        send_image(&control, &blueprint, &capture.image.layers())?;
         drop((capture.image, capture.clones));
-        let child = launching.finish(&self.launcher, blueprint.left_out)?;
-        tracing::debug!(pid = child.id(), mappings = blueprint.mappings.len(), "spawned");
+        await_ready(&mut child, &control)?;
+        child.left_out = blueprint.left_out;
+        tracing::debug!(
+            pid = child.id(),
+            mappings = blueprint.mappings.len(),
+            "spawned"
+        );
         Ok(child)
     }
 }
@@ -162,9 +168,10 @@ struct Launching {
 
 impl Launching {
     fn request(launcher: &Launcher, spawn: &Spawn<'_>) -> Result<Self, Error> {
-        let (control, childs_control) = message::pair().map_err(Error::io("make a socket for the child"))?;
-        let (status, childs_status) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|error| Error::io("make a pipe for the child's status")(error.into()))?;
+        let (control, childs_control) =
+            message::pair().map_err(Error::io("make a socket for the child"))?;
+        let (status, childs_status) = pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|error| Error::io("make a pipe for the child's status")(error.into()))?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let open = |stdio: Stdio, direction, inherited| {
             stdio
@@ -191,19 +198,11 @@ impl Launching {
         })
     }
 
-    fn send(&self, blueprint: &Blueprint, layers: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        match send_value(self.control.as_fd(), blueprint, layers) {
-            // The child is gone, or there never was one. Why, is said when it is waited for.
-            Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(Error::io("send the child its image")),
-        }
-    }
-
-    /// Waits until the child is there and has its memory.
-    fn finish(self, launcher: &Launcher, left_out: Vec<LeftOut>) -> Result<Child, Error> {
-        let control = self.control;
-        let launched = receive_value(&control, SHORT).map_err(Error::io("hear of the child"))?;
-        let (pid, pidfd) = match launched {
+    /// Waits until the launcher has started the child; gives it, and the socket to talk to it.
+    fn await_process(self, launcher: &Launcher) -> Result<(Child, OwnedFd), Error> {
+        let launched =
+            receive_value(&self.control, SHORT).map_err(Error::io("hear of the child"))?;
+        let (pid, process) = match launched {
             Some((Launched::Running(pid), mut pidfd)) => match (u32::try_from(pid), pidfd.pop()) {
                 (Ok(pid), Some(pidfd)) => (pid, pidfd),
                 _ => return Err(Error::Launch("it names no process".to_owned())),
@@ -212,21 +211,40 @@ impl Launching {
             None if launcher.is_gone() => return Err(Error::LauncherGone),
             None => return Err(Error::Launch("it may have no more descriptors".to_owned())),
         };
-        let mut child = Child {
+        let child = Child {
             stdin: self.stdin.map(ChildStdin::from),
             stdout: self.stdout.map(ChildStdout::from),
             stderr: self.stderr.map(ChildStderr::from),
             pid,
-            process: pidfd,
+            process,
             status: Status::In(self.status),
-            left_out,
+            left_out: Vec::new(),
             _launcher: launcher.clone(),
         };
-        match receive_value(&control, SHORT) {
-            Ok(Some((Report::Ready, _))) => Ok(child),
-            Ok(Some((Report::Failed(reason), _))) => Err(Error::Build(reason)),
-            Ok(None) => Err(child.wait().map_or_else(Error::io("wait for the child"), Error::Ended)),
-            Err(error) => Err(Error::io("hear from the child")(error)),
-        }
+        Ok((child, self.control))
+    }
+}
+
+fn send_image(
+    control: &OwnedFd,
+    blueprint: &Blueprint,
+    layers: &[BorrowedFd<'_>],
+) -> Result<(), Error> {
+    match send_value(control.as_fd(), blueprint, layers) {
+        // The child has ended. How, is said when it is waited for.
+        Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::io("send the child its image")),
+    }
+}
+
+/// Waits until the child has its memory.
+fn await_ready(child: &mut Child, control: &OwnedFd) -> Result<(), Error> {
+    match receive_value(control, SHORT) {
+        Ok(Some((Report::Ready, _))) => Ok(()),
+        Ok(Some((Report::Failed(reason), _))) => Err(Error::Build(reason)),
+        Ok(None) => Err(child
+            .wait()
+            .map_or_else(Error::io("wait for the child"), Error::Ended)),
+        Err(error) => Err(Error::io("hear from the child")(error)),
     }
 }

@@ -39,11 +39,18 @@ enum End<'a> {
 
 impl Stdio {
     /// Makes the stream; `inherited` is this process's own.
-    pub(crate) fn open(self, direction: Direction, inherited: BorrowedFd<'_>) -> io::Result<Stream<'_>> {
+    pub(crate) fn open(
+        self,
+        direction: Direction,
+        inherited: BorrowedFd<'_>,
+    ) -> io::Result<Stream<'_>> {
         let (child, ours) = match self {
             Self::Inherit => (End::Inherited(inherited), None),
             Self::Null => {
-                let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+                let null = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open("/dev/null")?;
                 (End::Made(null.into()), None)
             }
             Self::Piped => {

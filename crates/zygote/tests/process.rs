@@ -9,7 +9,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 use std::thread;
 
-use common::{children_of, descriptors, entries, launcher_of, name_of, own_descriptors, stat, tests, until};
+use common::{
+    children_of, descriptors, entries, launcher_of, name_of, own_descriptors, stat, tests, until,
+};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use zygote::{Child, Context, Entry, Error, Launcher, Spawn, Stdio, Zygote};
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             kills_at_random_points_leave_nothing,
             children_survive_their_zygote,
             blank_children_end_with_their_zygote,
+            a_zygote_killed_at_any_moment_leaves_nobody,
             a_killed_launcher_is_told,
         ],
     )
@@ -58,6 +61,7 @@ const ENTRIES: &[Entry] = entries![
     passes_output_on,
     middle,
     middle_with_pool,
+    spawns_for_ever,
     kills_its_launcher,
 ];
 
@@ -96,8 +100,13 @@ fn echo_arguments(context: Context) -> i32 {
 fn arguments_arrive_whole(zygote: &Zygote) {
     // Lengths around those of a packet, and more than a socket's buffer holds.
     for len in [0, 1, 32_700, 32 * 1024, 65_600, 3_000_000] {
-        let text: String = (0..len).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
-        assert!(output(zygote, Spawn::new("echo_arguments").args(text.clone())) == text, "{len}");
+        let text: String = (0..len)
+            .map(|n| char::from(b'a' + (n % 23) as u8))
+            .collect();
+        assert!(
+            output(zygote, Spawn::new("echo_arguments").args(text.clone())) == text,
+            "{len}"
+        );
     }
 }
 
@@ -112,7 +121,11 @@ fn flood(_: Context) -> i32 {
 
 fn output_and_errors_are_piped(zygote: &Zygote) {
     let child = zygote
-        .spawn(&Spawn::new("flood").stdout(Stdio::Piped).stderr(Stdio::Piped))
+        .spawn(
+            &Spawn::new("flood")
+                .stdout(Stdio::Piped)
+                .stderr(Stdio::Piped),
+        )
         .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
@@ -167,7 +180,12 @@ fn streams_are_inherited(zygote: &Zygote) {
                 .stdout(Stdio::Piped),
         )
         .unwrap();
-    child.stdin.take().unwrap().write_all(b"through two processes\n").unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"through two processes\n")
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(output.stdout, b"THROUGH TWO PROCESSES\n");
@@ -179,7 +197,9 @@ const PRINTS_AND_STARTS: &str = "ZYGOTE_TEST_PRINTS_AND_STARTS";
 fn prints_and_starts() -> ExitCode {
     print!("once");
     let zygote = Zygote::new(Launcher::start(entries![shout]).unwrap());
-    let mut child = zygote.spawn(&Spawn::new("shout").stdin(Stdio::Null)).unwrap();
+    let mut child = zygote
+        .spawn(&Spawn::new("shout").stdin(Stdio::Null))
+        .unwrap();
     assert!(child.wait().unwrap().success());
     ExitCode::SUCCESS
 }
@@ -198,7 +218,9 @@ fn panics(_: Context) -> i32 {
 }
 
 fn a_panic_is_exit_code_101(zygote: &Zygote) {
-    let child = zygote.spawn(&Spawn::new("panics").stderr(Stdio::Piped)).unwrap();
+    let child = zygote
+        .spawn(&Spawn::new("panics").stderr(Stdio::Piped))
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(101));
     assert!(String::from_utf8_lossy(&output.stderr).contains("as intended"));
@@ -216,7 +238,10 @@ fn a_signal_is_in_the_status(zygote: &Zygote) {
         let mut child = idle(zygote);
         kill_process(pid(child.id()), signal).unwrap();
         let status = child.wait().unwrap();
-        assert_eq!((status.code(), status.signal()), (None, Some(signal.as_raw())));
+        assert_eq!(
+            (status.code(), status.signal()),
+            (None, Some(signal.as_raw()))
+        );
     }
 }
 
@@ -243,7 +268,9 @@ fn errors_say_what_is_wrong(zygote: &Zygote) {
 }
 
 fn threads_forbid_a_launcher(_: &Zygote) {
-    let error = thread::spawn(|| Launcher::start(&[]).unwrap_err()).join().unwrap();
+    let error = thread::spawn(|| Launcher::start(&[]).unwrap_err())
+        .join()
+        .unwrap();
     assert!(matches!(error, Error::Threads(2..)), "{error}");
 }
 
@@ -270,12 +297,22 @@ fn no_descriptor_leaks(zygote: &Zygote) {
     let before = (descriptors("self"), descriptors(&launcher));
     for _ in 0..20 {
         idle(zygote).wait().unwrap();
-        output(zygote, Spawn::new("echo_arguments").stdin(Stdio::Piped).stderr(Stdio::Piped));
+        output(
+            zygote,
+            Spawn::new("echo_arguments")
+                .stdin(Stdio::Piped)
+                .stderr(Stdio::Piped),
+        );
         drop(zygote.spawn(&Spawn::new("nobody")));
     }
     until(|| descriptors(&launcher) == before.1);
     assert_eq!(descriptors("self"), before.0);
-    assert_eq!(own_descriptors(&launcher).len(), 1, "the launcher has its socket: {:?}", before.1);
+    assert_eq!(
+        own_descriptors(&launcher).len(),
+        1,
+        "the launcher has its socket: {:?}",
+        before.1
+    );
 }
 
 /// Lists its descriptors, those of its engine apart.
@@ -283,6 +320,14 @@ fn list_descriptors(context: Context) -> i32 {
     let mut own = own_descriptors("self");
     own.retain(|_, to| !to.starts_with("/proc/") && to != "anon_inode:[userfaultfd]");
     println!("{own:?}");
+    if context.launcher.is_some() {
+        let of_launcher = own_descriptors(&launcher_of(std::process::id()).to_string());
+        assert_eq!(
+            of_launcher.len(),
+            1,
+            "its launcher has its socket: {of_launcher:?}"
+        );
+    }
     i32::from(context.launcher.is_some() != (context.args == b"zygote"))
 }
 
@@ -290,10 +335,23 @@ fn a_child_has_no_foreign_descriptors(zygote: &Zygote) {
     let _open_here = std::fs::File::open("/proc/self/exe").unwrap();
     let others: Vec<Child> = (0..3).map(|_| idle(zygote)).collect();
     assert_eq!(output(zygote, Spawn::new("list_descriptors")), "{}\n");
-    let as_zygote = output(zygote, Spawn::new("list_descriptors").args("zygote").can_spawn(true));
+    let as_zygote = output(
+        zygote,
+        Spawn::new("list_descriptors")
+            .args("zygote")
+            .can_spawn(true),
+    );
     let is_pidfd = |link: &&str| link.contains("[pidfd]") || link.contains("pidfd:");
-    assert_eq!(as_zygote.matches("socket:").count(), 1, "its launcher's socket: {as_zygote}");
-    assert_eq!(as_zygote.split(',').filter(is_pidfd).count(), 1, "its launcher: {as_zygote}");
+    assert_eq!(
+        as_zygote.matches("socket:").count(),
+        1,
+        "its launcher's socket: {as_zygote}"
+    );
+    assert_eq!(
+        as_zygote.split(',').filter(is_pidfd).count(),
+        1,
+        "its launcher: {as_zygote}"
+    );
     assert_eq!(as_zygote.split(',').count(), 2, "and no more: {as_zygote}");
     for mut other in others {
         other.wait().unwrap();
@@ -321,9 +379,15 @@ fn a_pool_keeps_blank_children(zygote: &Zygote) {
     let waiting = blanks();
     for blank in &waiting {
         let has = own_descriptors(&blank.to_string());
-        assert_eq!(has.len(), 1, "a blank child has a socket to wait at: {has:?}");
+        assert_eq!(
+            has.len(),
+            1,
+            "a blank child has a socket to wait at: {has:?}"
+        );
     }
-    let mut child = zygote.spawn(&Spawn::new("shout").stdin(Stdio::Piped)).unwrap();
+    let mut child = zygote
+        .spawn(&Spawn::new("shout").stdin(Stdio::Piped))
+        .unwrap();
     assert!(waiting.contains(&child.id()), "it was a blank child before");
     assert_eq!(name_of(child.id()).as_deref(), Some("shout"));
     until(|| blanks().len() == 3);
@@ -353,7 +417,11 @@ fn kills_at_random_points_leave_nothing(zygote: &Zygote) {
     let launcher = launcher_of(std::process::id());
     until(|| children_of(launcher).is_empty());
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    let before = (descriptors("self"), descriptors(&launcher.to_string()), threads());
+    let before = (
+        descriptors("self"),
+        descriptors(&launcher.to_string()),
+        threads(),
+    );
     let mut random = 1_u32;
     let (mut ready, mut half_way) = (0, 0);
     for _ in 0..200 {
@@ -375,7 +443,8 @@ fn kills_at_random_points_leave_nothing(zygote: &Zygote) {
                 // It may have ended: then its number is nobody's or a zombie's, as the launcher makes no other child now.
                 let _ = kill_process(pid(victim.unwrap()), Signal::KILL);
             });
-            let spawned = zygote.spawn(&Spawn::new("shout").stdin(Stdio::Piped).stdout(Stdio::Null));
+            let spawned =
+                zygote.spawn(&Spawn::new("shout").stdin(Stdio::Piped).stdout(Stdio::Null));
             killer.join().unwrap();
             spawned
         });
@@ -394,8 +463,8 @@ fn kills_at_random_points_leave_nothing(zygote: &Zygote) {
     }
     println!("({ready} killed when they ran, {half_way} before)");
     until(|| threads() == before.2);
+    until(|| descriptors(&launcher.to_string()) == before.1);
     assert_eq!(descriptors("self"), before.0);
-    assert_eq!(descriptors(&launcher.to_string()), before.1);
 }
 
 // Zygotes and launchers that die
@@ -427,12 +496,18 @@ fn middle_with_pool(context: Context) -> i32 {
 fn spawn_middle(zygote: &Zygote, entry: &str) -> (Child, impl BufRead, Vec<u32>) {
     // What outlives the zygote becomes this process's child.
     set_child_subreaper(Some(pid(std::process::id()))).unwrap();
-    let spawn = Spawn::new(entry).can_spawn(true).stdin(Stdio::Piped).stdout(Stdio::Piped);
+    let spawn = Spawn::new(entry)
+        .can_spawn(true)
+        .stdin(Stdio::Piped)
+        .stdout(Stdio::Piped);
     let mut middle = zygote.spawn(&spawn).unwrap();
     let mut lines = BufReader::new(middle.stdout.take().unwrap());
     let mut said = String::new();
     lines.read_line(&mut said).unwrap();
-    let processes = said.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    let processes = said
+        .split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect();
     (middle, lines, processes)
 }
 
@@ -455,7 +530,11 @@ fn children_survive_their_zygote(zygote: &Zygote) {
     drop(input);
     assert_eq!(reap(survivor), Some(0));
     let mut rest = String::new();
-    assert_eq!(lines.read_to_string(&mut rest).unwrap(), 0, "nobody has its output open");
+    assert_eq!(
+        lines.read_to_string(&mut rest).unwrap(),
+        0,
+        "nobody has its output open"
+    );
 }
 
 fn blank_children_end_with_their_zygote(zygote: &Zygote) {
@@ -463,10 +542,64 @@ fn blank_children_end_with_their_zygote(zygote: &Zygote) {
     assert_eq!(processes.len(), 3);
     middle.kill().unwrap();
     assert_eq!(middle.wait().unwrap().signal(), Some(9));
-    let codes: Vec<Option<i32>> = processes.iter().map(|process| reap_or_gone(*process)).collect();
-    assert!(codes.iter().all(|code| matches!(code, Some(0) | None)), "{codes:?}");
+    let codes: Vec<Option<i32>> = processes
+        .iter()
+        .map(|process| reap_or_gone(*process))
+        .collect();
+    assert!(
+        codes.iter().all(|code| matches!(code, Some(0) | None)),
+        "{codes:?}"
+    );
     let mut rest = String::new();
     assert_eq!(lines.read_to_string(&mut rest).unwrap(), 0);
+}
+
+/// A zygote that will be killed in the middle of a spawn.
+fn spawns_for_ever(context: Context) -> i32 {
+    let zygote = Zygote::new(context.launcher.unwrap());
+    // More than the socket holds, so that an image is often half-way.
+    let arguments = vec![0; 400_000];
+    loop {
+        zygote
+            .spawn(&Spawn::new("exit_with").args(arguments.clone()))
+            .unwrap();
+    }
+}
+
+fn a_zygote_killed_at_any_moment_leaves_nobody(zygote: &Zygote) {
+    let myself = std::process::id();
+    set_child_subreaper(Some(pid(myself))).unwrap();
+    let launcher = launcher_of(myself);
+    let spawn = Spawn::new("spawns_for_ever")
+        .can_spawn(true)
+        .stderr(Stdio::Piped);
+    for round in 0..30 {
+        let mut middle = zygote.spawn(&spawn).unwrap();
+        for _ in 0..round * 10_000 {
+            std::hint::spin_loop();
+        }
+        middle.kill().unwrap();
+        let output = middle.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(9));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "",
+            "nobody complains"
+        );
+        // What has outlived it, its launcher first, is this process's to reap.
+        loop {
+            let orphans: Vec<u32> = children_of(myself)
+                .into_iter()
+                .filter(|child| *child != launcher)
+                .collect();
+            if orphans.is_empty() {
+                break;
+            }
+            for orphan in orphans {
+                assert_eq!(reap(orphan), Some(0));
+            }
+        }
+    }
 }
 
 fn kills_its_launcher(context: Context) -> i32 {
@@ -476,7 +609,10 @@ fn kills_its_launcher(context: Context) -> i32 {
     let mut orphan = idle(&zygote);
     kill_process(pid(launcher_of(std::process::id())), Signal::KILL).unwrap();
     until(|| zygote.launcher().pool(0).is_err());
-    assert!(matches!(zygote.spawn(&Spawn::new("shout")), Err(Error::LauncherGone)));
+    assert!(matches!(
+        zygote.spawn(&Spawn::new("shout")),
+        Err(Error::LauncherGone)
+    ));
     assert_eq!(orphan.wait().unwrap_err().kind(), io::ErrorKind::NotFound);
     println!("{}", orphan.id());
     0
@@ -495,7 +631,9 @@ fn pid(raw: u32) -> Pid {
 /// Waits for the end of a process that has become this one's child, and gives its exit code.
 fn reap(process: u32) -> Option<i32> {
     until(|| stat(process).is_none_or(|(_, parent)| parent == std::process::id()));
-    let (_, status) = waitpid(Some(pid(process)), WaitOptions::empty()).unwrap().unwrap();
+    let (_, status) = waitpid(Some(pid(process)), WaitOptions::empty())
+        .unwrap()
+        .unwrap();
     status.exit_status()
 }
 

@@ -25,7 +25,7 @@ struct Start {
 }
 
 /// Runs the row. `state` is what an index of this source must be, with the row's queries answered.
-pub fn run(source: &Source, plan: &Plan, state: &State, progress: &mut Progress) -> Result<Outcome> {
+pub(crate) fn run(source: &Source, plan: &Plan, state: &State, progress: &mut Progress) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for number in 1..=plan.children {
         progress.say(|| format!("cold: child {number} of {}", plan.children));
@@ -54,7 +54,7 @@ fn spawn(source: &Source, orders: &Orders) -> Result<Child> {
 }
 
 /// A cold child.
-pub fn process() -> Result<()> {
+pub(crate) fn process() -> Result<()> {
     let mut requests = io::stdin().lock();
     let start: Start = receive(&mut requests)?.context("no orders on standard input: this role is for the program itself")?;
     let documents = start.source.read()?;

@@ -1,7 +1,7 @@
 //! The `cowspace` rows: the index lies in a mapped VMO whose handles are all closed, and children are spawned with clones of it.
 
 use anyhow::{Context, Result, ensure};
-use cowspace::{Policy, Vmar, VmarFlags, Vmo};
+use cowspace::{Name, Policy, Vmar, VmarFlags, Vmo};
 use host_memory::heap::Heap;
 use host_memory::page::HostRange;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::Zygote;
 use crate::children::{Child, Handled, Orders, serve};
 
 /// What the launcher runs in a child.
-pub const ENTRY: Entry = Entry { name: "serve the cloned index", run: child };
+pub(crate) const ENTRY: Entry = Entry { name: "serve the cloned index", run: child };
 
 /// Where a child finds the index, and what it is to do with it.
 #[derive(Serialize, Deserialize)]
@@ -22,7 +22,7 @@ struct Inheritance {
 }
 
 /// This process, as a zygote with a heap in VMO memory.
-pub struct Warmed {
+pub(crate) struct Warmed {
     zygote: zygote::Zygote,
     heap: Heap,
     policy: Policy,
@@ -30,9 +30,9 @@ pub struct Warmed {
 
 impl Warmed {
     /// Makes a heap of `room` bytes in a VMO, to be filled. No handle to the VMO stays open: from here on the mapping alone keeps it.
-    pub fn new(launcher: Launcher, room: usize) -> Result<Warmed> {
+    pub(crate) fn new(launcher: Launcher, room: usize) -> Result<Warmed> {
         let vmo = Vmo::create(room as u64).context("cannot make a VMO")?;
-        vmo.set_name("index").context("cannot name a VMO")?;
+        vmo.set_name(&Name::new_lossy("index")).context("cannot name a VMO")?;
         let flags = VmarFlags::PERM_READ | VmarFlags::PERM_WRITE;
         let start = Vmar::root_self().map(0, &vmo, 0, room, flags).context("cannot map a VMO")?;
         drop(vmo);
@@ -41,12 +41,12 @@ impl Warmed {
     }
 
     /// How the children's faults are to be resolved.
-    pub fn set_policy(&mut self, policy: Policy) {
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
     }
 
     /// Gives the memory back, and ends the launcher.
-    pub fn unmap(self) -> Result<()> {
+    pub(crate) fn unmap(self) -> Result<()> {
         let range = self.heap.range();
         Vmar::root_self().unmap(range.start(), range.len()).context("cannot unmap the index")
     }

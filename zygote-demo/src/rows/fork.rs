@@ -25,7 +25,7 @@ struct Job {
 }
 
 /// Runs the row in a process of its own, so that nothing else of this one is copied along.
-pub fn run(source: &Source, plan: &Plan) -> Result<Outcome> {
+pub(crate) fn run(source: &Source, plan: &Plan) -> Result<Outcome> {
     let mut process = Role::Fork.command()?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut stdin = process.stdin.take().context("no pipe to the row's process")?;
     let mut stdout = process.stdout.take().context("no pipe from the row's process")?;
@@ -37,7 +37,7 @@ pub fn run(source: &Source, plan: &Plan) -> Result<Outcome> {
 }
 
 /// The row's process.
-pub fn process() -> Result<()> {
+pub(crate) fn process() -> Result<()> {
     let job: Job = receive(&mut io::stdin().lock())?.context("no job on standard input: this role is for the program itself")?;
     let documents = job.source.read()?;
     let mut heap = Heap::create_anonymous(job.source.room(&documents))?;
@@ -88,7 +88,7 @@ impl Forker {
 
 impl Role {
     /// This program in another role.
-    pub fn command(self) -> Result<Command> {
+    pub(crate) fn command(self) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
         command.arg("--role").arg(self.name());
         Ok(command)

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use host_memory::access::Volatile;
@@ -103,6 +103,15 @@ pub(crate) fn in_fork(child: impl FnOnce() -> i32) -> i32 {
             WaitStatus::Exited(_, code) => code,
             other => panic!("the forked copy ended by {other:?}"),
         },
+    }
+}
+
+/// Sets the flag when it goes, also by a panic: threads that run until then do not keep a failed test waiting.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

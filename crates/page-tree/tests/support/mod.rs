@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
-use page_tree::{Attribution, Decommit, LayerId, Place, Tree, VmoId};
+use page_tree::{Attribution, Decommit, LayerId, Place, Shows, Tree, VmoId};
 
 #[derive(Default)]
 pub(crate) struct World {
@@ -229,6 +229,25 @@ impl World {
         }
         assert_eq!(self.tree.resolve(v, pages), Place::Zero);
 
+        let (memory, content) = (
+            self.tree.memory(v),
+            &self.memories[&self.vmos[at].memory].pages,
+        );
+        assert_eq!(
+            self.tree.pages(memory),
+            content.len() as u64,
+            "size of the memory of VMO {at}"
+        );
+        for (page, &content) in (0..).zip(content) {
+            assert_eq!(
+                self.read(memory, page),
+                content,
+                "page {page} of the memory of VMO {at}"
+            );
+        }
+        let zero = content.iter().all(|&content| content == 0);
+        assert!(zero || !self.tree.is_blank(v), "VMO {at} is called blank");
+
         let mut page = 0;
         while page < pages {
             let run = self.tree.run(v, page..pages);
@@ -355,7 +374,7 @@ impl World {
         }
     }
 
-    fn read(&self, v: VmoId, page: u64) -> u64 {
+    fn read(&self, v: impl Shows, page: u64) -> u64 {
         match self.tree.resolve(v, page) {
             Place::Zero => 0,
             Place::In(layer, page) => self.bytes[&(layer, page)],

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -45,7 +44,10 @@ pub(crate) fn main(entries: &[Entry], tests: &[Test]) -> ExitCode {
         }
     };
     let arguments = Arguments::parse(std::env::args().skip(1));
-    let chosen: Vec<&Test> = tests.iter().filter(|(name, _)| arguments.choose(name)).collect();
+    let chosen: Vec<&Test> = tests
+        .iter()
+        .filter(|(name, _)| arguments.choose(name))
+        .collect();
     if arguments.list {
         for (name, _) in &chosen {
             println!("{name}: test");
@@ -55,10 +57,8 @@ pub(crate) fn main(entries: &[Entry], tests: &[Test]) -> ExitCode {
     println!("\nrunning {} tests", chosen.len());
     let mut failed = 0;
     for (name, test) in &chosen {
-        print!("test {name} ... ");
-        let _ = std::io::stdout().flush();
         let passed = catch_unwind(AssertUnwindSafe(|| test(&zygote))).is_ok();
-        println!("{}", if passed { "ok" } else { "FAILED" });
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         failed += usize::from(!passed);
     }
     println!(
@@ -98,7 +98,13 @@ impl Arguments {
     }
 
     fn choose(&self, name: &str) -> bool {
-        let matches = |pattern: &String| if self.exact { name == pattern } else { name.contains(pattern.as_str()) };
+        let matches = |pattern: &String| {
+            if self.exact {
+                name == pattern
+            } else {
+                name.contains(pattern.as_str())
+            }
+        };
         // No test here is marked as ignored.
         !self.ignored
             && (self.filters.is_empty() || self.filters.iter().any(matches))
@@ -113,7 +119,10 @@ pub(crate) fn descriptors(process: &str) -> BTreeMap<i32, String> {
     let links = entries.filter_map(|entry| {
         let entry = entry.ok()?;
         // The descriptor of the folder itself, which is closed again below, does not count.
-        let to = fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+        let to = fs::read_link(entry.path())
+            .ok()?
+            .to_string_lossy()
+            .into_owned();
         let of_folder = to.ends_with("/fd") && to.starts_with("/proc/");
         Some((entry.file_name().to_str()?.parse().ok()?, to)).filter(|_| !of_folder)
     });
@@ -149,15 +158,22 @@ pub(crate) fn stat(pid: u32) -> Option<(char, u32)> {
 
 /// The name of a process, as ps(1) shows it.
 pub(crate) fn name_of(pid: u32) -> Option<String> {
-    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+    Some(
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .ok()?
+            .trim_end()
+            .to_owned(),
+    )
 }
 
-/// The launcher of this process.
+/// The launcher of a process, which must have one. It names itself when it first runs, so that is waited for.
 pub(crate) fn launcher_of(process: u32) -> u32 {
-    let launchers: Vec<u32> = children_of(process)
-        .into_iter()
-        .filter(|pid| name_of(*pid).as_deref() == Some("zygote-launcher"))
-        .collect();
+    let mut launchers = Vec::new();
+    until(|| {
+        launchers = children_of(process);
+        launchers.retain(|pid| name_of(*pid).as_deref() == Some("zygote-launcher"));
+        !launchers.is_empty()
+    });
     assert_eq!(launchers.len(), 1, "one launcher");
     launchers[0]
 }
