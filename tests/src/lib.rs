@@ -33,5 +33,7 @@ pub fn bytes_at(addr: usize, len: usize) -> Vec<u8> {
 
 /// Unmaps a range of the root VMAR.
 pub fn unmap(addr: usize, len: usize) {
-    Vmar::root_self().unmap(addr, len).expect("a mapped range can be unmapped");
+    Vmar::root_self()
+        .unmap(addr, len)
+        .expect("a mapped range can be unmapped");
 }

@@ -11,37 +11,86 @@ use crate::{RW, bytes_at, memory, page, unmap};
 const MOST_PAGES: usize = 12;
 
 /// One step of a program. Numbers are taken modulo what there is; `first` and `pages` are pages, `at`, `len` and `bytes` bytes.
-#[expect(missing_docs, reason = "the fields of all variants are explained at the type")]
+#[expect(
+    missing_docs,
+    reason = "the fields of all variants are explained at the type"
+)]
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Make a VMO.
     Create { pages: usize, resizable: bool },
     /// Make a snapshot of a part of a VMO, possibly over its end.
-    Snapshot { vmo: usize, first: usize, pages: usize, resizable: bool },
+    Snapshot {
+        vmo: usize,
+        first: usize,
+        pages: usize,
+        resizable: bool,
+    },
     /// Make a slice.
-    Slice { vmo: usize, first: usize, pages: usize },
+    Slice {
+        vmo: usize,
+        first: usize,
+        pages: usize,
+    },
     /// Make a reference.
     Reference { vmo: usize },
     /// Clone a part of a mapping without a handle.
-    CloneMapping { mapping: usize, first: usize, pages: usize, no_write: bool },
+    CloneMapping {
+        mapping: usize,
+        first: usize,
+        pages: usize,
+        no_write: bool,
+    },
     /// Map a part of a VMO, possibly over its end.
-    Map { vmo: usize, first: usize, pages: usize, native: bool },
+    Map {
+        vmo: usize,
+        first: usize,
+        pages: usize,
+        native: bool,
+    },
     /// Map all of a VMO.
     MapAll { vmo: usize, native: bool },
     /// Unmap a part of a mapping.
-    Unmap { mapping: usize, first: usize, pages: usize },
+    Unmap {
+        mapping: usize,
+        first: usize,
+        pages: usize,
+    },
     /// Make a part of a mapping read-only, or writable again.
-    Protect { mapping: usize, first: usize, pages: usize, write: bool },
+    Protect {
+        mapping: usize,
+        first: usize,
+        pages: usize,
+        write: bool,
+    },
     /// Store through a mapping.
-    Store { mapping: usize, at: usize, len: usize, value: u8 },
+    Store {
+        mapping: usize,
+        at: usize,
+        len: usize,
+        value: u8,
+    },
     /// `vmo_write`.
-    Write { vmo: usize, at: usize, len: usize, value: u8 },
+    Write {
+        vmo: usize,
+        at: usize,
+        len: usize,
+        value: u8,
+    },
     /// Zero bytes.
     Zero { vmo: usize, at: usize, len: usize },
     /// Commit pages.
-    Commit { vmo: usize, first: usize, pages: usize },
+    Commit {
+        vmo: usize,
+        first: usize,
+        pages: usize,
+    },
     /// Decommit pages.
-    Decommit { vmo: usize, first: usize, pages: usize },
+    Decommit {
+        vmo: usize,
+        first: usize,
+        pages: usize,
+    },
     /// Resize.
     Resize { vmo: usize, bytes: usize },
     /// Close a VMO's handle.
@@ -132,7 +181,12 @@ pub struct World {
 impl World {
     /// An empty world. With a policy all mappings get that, whatever the program says.
     pub fn new(policy: Option<Policy>) -> World {
-        World { memories: Vec::new(), vmos: Vec::new(), mappings: Vec::new(), policy }
+        World {
+            memories: Vec::new(),
+            vmos: Vec::new(),
+            mappings: Vec::new(),
+            policy,
+        }
     }
 
     /// Runs a program, and compares everything at its end.
@@ -159,24 +213,62 @@ impl World {
     fn step(&mut self, op: &Op) {
         match *op {
             Op::Create { pages, resizable } => self.create(pages, resizable),
-            Op::Snapshot { vmo, first, pages, resizable } => self.snapshot(vmo, first * page(), pages * page(), resizable),
+            Op::Snapshot {
+                vmo,
+                first,
+                pages,
+                resizable,
+            } => self.snapshot(vmo, first * page(), pages * page(), resizable),
             Op::Slice { vmo, first, pages } => self.slice(vmo, first * page(), pages * page()),
             Op::Reference { vmo } => self.reference(vmo),
-            Op::CloneMapping { mapping, first, pages, no_write } => self.clone_mapping(mapping, first, pages, no_write),
-            Op::Map { vmo, first, pages, native } => self.map(vmo, first * page(), pages.max(1) * page(), native),
+            Op::CloneMapping {
+                mapping,
+                first,
+                pages,
+                no_write,
+            } => self.clone_mapping(mapping, first, pages, no_write),
+            Op::Map {
+                vmo,
+                first,
+                pages,
+                native,
+            } => self.map(vmo, first * page(), pages.max(1) * page(), native),
             Op::MapAll { vmo, native } => {
                 if let Some(index) = pick(vmo, self.vmos.len()) {
                     let len = self.vmo_len(index);
                     self.map(vmo, 0, len.max(page()), native);
                 }
             }
-            Op::Unmap { mapping, first, pages } => self.unmap(mapping, first, pages),
-            Op::Protect { mapping, first, pages, write } => self.protect(mapping, first, pages, write),
-            Op::Store { mapping, at, len, value } => self.store(mapping, at, len, value),
-            Op::Write { vmo, at, len, value } => self.write(vmo, at, len, value),
+            Op::Unmap {
+                mapping,
+                first,
+                pages,
+            } => self.unmap(mapping, first, pages),
+            Op::Protect {
+                mapping,
+                first,
+                pages,
+                write,
+            } => self.protect(mapping, first, pages, write),
+            Op::Store {
+                mapping,
+                at,
+                len,
+                value,
+            } => self.store(mapping, at, len, value),
+            Op::Write {
+                vmo,
+                at,
+                len,
+                value,
+            } => self.write(vmo, at, len, value),
             Op::Zero { vmo, at, len } => self.zero(vmo, at, len),
-            Op::Commit { vmo, first, pages } => self.op_range(vmo, VmoOp::COMMIT, first * page(), pages * page()),
-            Op::Decommit { vmo, first, pages } => self.op_range(vmo, VmoOp::DECOMMIT, first * page(), pages * page()),
+            Op::Commit { vmo, first, pages } => {
+                self.op_range(vmo, VmoOp::COMMIT, first * page(), pages * page())
+            }
+            Op::Decommit { vmo, first, pages } => {
+                self.op_range(vmo, VmoOp::DECOMMIT, first * page(), pages * page())
+            }
             Op::Resize { vmo, bytes } => self.resize(vmo, bytes),
             Op::Close { vmo } => {
                 if let Some(index) = pick(vmo, self.vmos.len()) {
@@ -207,41 +299,70 @@ impl World {
 
     fn vmo_len(&self, index: usize) -> usize {
         let vmo = &self.vmos[index];
-        vmo.slice_len.unwrap_or(self.memories[vmo.memory].bytes.len())
+        vmo.slice_len
+            .unwrap_or(self.memories[vmo.memory].bytes.len())
     }
 
     fn add(&mut self, handle: Vmo, bytes: Vec<u8>, resizable: bool, writable: bool) {
         self.memories.push(Memory { bytes, resizable });
         let memory = self.memories.len() - 1;
-        self.vmos.push(RealVmo { handle, memory, start: 0, slice_len: None, writable });
+        self.vmos.push(RealVmo {
+            handle,
+            memory,
+            start: 0,
+            slice_len: None,
+            writable,
+        });
     }
 
     fn create(&mut self, pages: usize, resizable: bool) {
-        let options = if resizable { VmoOptions::RESIZABLE } else { VmoOptions::empty() };
-        let vmo = Vmo::create_with_opts(options, (pages * page()) as u64).expect("a small VMO can be made");
+        let options = if resizable {
+            VmoOptions::RESIZABLE
+        } else {
+            VmoOptions::empty()
+        };
+        let vmo = Vmo::create_with_opts(options, (pages * page()) as u64)
+            .expect("a small VMO can be made");
         self.add(vmo, vec![0; pages * page()], resizable, true);
     }
 
     fn snapshot(&mut self, vmo: usize, offset: usize, size: usize, resizable: bool) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         let mut options = VmoChildOptions::SNAPSHOT;
         options.set(VmoChildOptions::RESIZABLE, resizable);
         let parent = &self.vmos[index];
-        let child = parent.handle.create_child(options, offset as u64, size as u64);
+        let child = parent
+            .handle
+            .create_child(options, offset as u64, size as u64);
         if let Some(len) = parent.slice_len {
-            let expected = if offset + size > len { Status::OUT_OF_RANGE } else { Status::NOT_SUPPORTED };
+            let expected = if offset + size > len {
+                Status::OUT_OF_RANGE
+            } else {
+                Status::NOT_SUPPORTED
+            };
             assert_eq!(child.err(), Some(expected));
             return;
         }
         let bytes = window(&self.memories[parent.memory].bytes, offset, size);
-        self.add(child.expect("a snapshot can be made"), bytes, resizable, true);
+        self.add(
+            child.expect("a snapshot can be made"),
+            bytes,
+            resizable,
+            true,
+        );
     }
 
     fn slice(&mut self, vmo: usize, offset: usize, size: usize) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         let len = self.vmo_len(index);
         let parent = &self.vmos[index];
-        let child = parent.handle.create_child(VmoChildOptions::SLICE, offset as u64, size as u64);
+        let child = parent
+            .handle
+            .create_child(VmoChildOptions::SLICE, offset as u64, size as u64);
         if offset + size > len {
             assert_eq!(child.err(), Some(Status::INVALID_ARGS));
         } else if self.memories[parent.memory].resizable {
@@ -249,12 +370,20 @@ impl World {
         } else {
             let (memory, start, writable) = (parent.memory, parent.start + offset, parent.writable);
             let handle = child.expect("a slice can be made");
-            self.vmos.push(RealVmo { handle, memory, start, slice_len: Some(size), writable });
+            self.vmos.push(RealVmo {
+                handle,
+                memory,
+                start,
+                slice_len: Some(size),
+                writable,
+            });
         }
     }
 
     fn reference(&mut self, vmo: usize) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         let parent = &self.vmos[index];
         let child = parent.handle.create_child(VmoChildOptions::REFERENCE, 0, 0);
         if parent.slice_len.is_some() {
@@ -263,35 +392,65 @@ impl World {
         }
         let (memory, writable) = (parent.memory, parent.writable);
         let handle = child.expect("a reference can be made");
-        self.vmos.push(RealVmo { handle, memory, start: 0, slice_len: None, writable });
+        self.vmos.push(RealVmo {
+            handle,
+            memory,
+            start: 0,
+            slice_len: None,
+            writable,
+        });
     }
 
     fn clone_mapping(&mut self, mapping: usize, first: usize, pages: usize, no_write: bool) {
-        let Some(index) = pick(mapping, self.mappings.len()) else { return };
+        let Some(index) = pick(mapping, self.mappings.len()) else {
+            return;
+        };
         let mapping = &self.mappings[index];
         let count = mapping.len / page();
         let first = first % count;
         let pages = pages.clamp(1, count - first);
         let mut options = VmoChildOptions::SNAPSHOT;
         options.set(VmoChildOptions::NO_WRITE, no_write);
-        let child =
-            Vmar::root_self().create_vmo_child(options, mapping.addr + first * page(), pages * page());
+        let child = Vmar::root_self().create_vmo_child(
+            options,
+            mapping.addr + first * page(),
+            pages * page(),
+        );
         if mapping.slice {
             assert!(child.is_err());
             return;
         }
-        let bytes = window(&self.memories[mapping.memory].bytes, mapping.start + first * page(), pages * page());
-        self.add(child.expect("a mapping can be cloned"), bytes, false, !no_write);
+        let bytes = window(
+            &self.memories[mapping.memory].bytes,
+            mapping.start + first * page(),
+            pages * page(),
+        );
+        self.add(
+            child.expect("a mapping can be cloned"),
+            bytes,
+            false,
+            !no_write,
+        );
     }
 
     fn map(&mut self, vmo: usize, offset: usize, len: usize, native: bool) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         if self.mappings.len() > 12 {
             return;
         }
         let vmo = &self.vmos[index];
-        let flags = if vmo.writable { RW } else { VmarFlags::PERM_READ };
-        let policy = self.policy.unwrap_or(if native { Policy::Native } else { Policy::Traced });
+        let flags = if vmo.writable {
+            RW
+        } else {
+            VmarFlags::PERM_READ
+        };
+        let policy = self.policy.unwrap_or(if native {
+            Policy::Native
+        } else {
+            Policy::Traced
+        });
         let addr = Vmar::root_self()
             .map_with_policy(0, &vmo.handle, offset as u64, len, flags, policy)
             .expect("there is room for a mapping");
@@ -309,7 +468,9 @@ impl World {
     }
 
     fn unmap(&mut self, mapping: usize, first: usize, pages: usize) {
-        let Some(index) = pick(mapping, self.mappings.len()) else { return };
+        let Some(index) = pick(mapping, self.mappings.len()) else {
+            return;
+        };
         let mapping = self.mappings.swap_remove(index);
         let count = mapping.len / page();
         let first = first % count;
@@ -329,13 +490,16 @@ impl World {
     }
 
     fn protect(&mut self, mapping: usize, first: usize, pages: usize, write: bool) {
-        let Some(index) = pick(mapping, self.mappings.len()) else { return };
+        let Some(index) = pick(mapping, self.mappings.len()) else {
+            return;
+        };
         let mapping = &mut self.mappings[index];
         let count = mapping.len / page();
         let first = first % count;
         let end = first + pages.clamp(1, count - first);
         let flags = if write { RW } else { VmarFlags::PERM_READ };
-        let result = Vmar::root_self().protect(mapping.addr + first * page(), (end - first) * page(), flags);
+        let result =
+            Vmar::root_self().protect(mapping.addr + first * page(), (end - first) * page(), flags);
         if write && !mapping.may_write {
             assert_eq!(result, Err(Status::ACCESS_DENIED));
         } else {
@@ -345,7 +509,9 @@ impl World {
     }
 
     fn store(&mut self, mapping: usize, at: usize, len: usize, value: u8) {
-        let Some(index) = pick(mapping, self.mappings.len()) else { return };
+        let Some(index) = pick(mapping, self.mappings.len()) else {
+            return;
+        };
         let accessible = self.accessible(index);
         let mapping = &self.mappings[index];
         if accessible == 0 {
@@ -354,7 +520,9 @@ impl World {
         let at = at % accessible;
         // As far as the pages in a row are writable.
         let end = (at + len).min(accessible);
-        let end = (at..end).find(|byte| !mapping.write[byte / page()]).unwrap_or(end);
+        let end = (at..end)
+            .find(|byte| !mapping.write[byte / page()])
+            .unwrap_or(end);
         if at == end {
             return;
         }
@@ -365,7 +533,9 @@ impl World {
     }
 
     fn write(&mut self, vmo: usize, at: usize, len: usize, value: u8) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         let size = self.vmo_len(index);
         let vmo = &self.vmos[index];
         let data = pattern(value, at, len);
@@ -382,7 +552,9 @@ impl World {
     }
 
     fn zero(&mut self, vmo: usize, at: usize, len: usize) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         let size = self.vmo_len(index);
         let vmo = &self.vmos[index];
         let result = vmo.handle.op_range(VmoOp::ZERO, at as u64, len as u64);
@@ -399,7 +571,9 @@ impl World {
 
     /// COMMIT changes no byte; DECOMMIT zeroes or is not supported.
     fn op_range(&mut self, vmo: usize, op: VmoOp, at: usize, len: usize) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         let size = self.vmo_len(index);
         let vmo = &self.vmos[index];
         let result = vmo.handle.op_range(op, at as u64, len as u64);
@@ -418,7 +592,9 @@ impl World {
     }
 
     fn resize(&mut self, vmo: usize, bytes: usize) {
-        let Some(index) = pick(vmo, self.vmos.len()) else { return };
+        let Some(index) = pick(vmo, self.vmos.len()) else {
+            return;
+        };
         let vmo = &self.vmos[index];
         let memory = &mut self.memories[vmo.memory];
         match vmo.handle.set_size(bytes as u64) {
@@ -445,7 +621,9 @@ impl World {
         let len = self.vmo_len(index);
         let vmo = &self.vmos[index];
         let mut bytes = vec![0xEE; len];
-        vmo.handle.read(&mut bytes, 0).expect("an open VMO can be read");
+        vmo.handle
+            .read(&mut bytes, 0)
+            .expect("an open VMO can be read");
         let expected = &self.memories[vmo.memory].bytes[vmo.start..vmo.start + len];
         same(&bytes, expected, || format!("VMO {index} by vmo_read"));
     }
@@ -455,7 +633,11 @@ impl World {
         let len = self.accessible(index);
         let bytes = bytes_at(mapping.addr, len);
         let expected = &self.memories[mapping.memory].bytes;
-        let expected = if len == 0 { &[][..] } else { &expected[mapping.start..mapping.start + len] };
+        let expected = if len == 0 {
+            &[][..]
+        } else {
+            &expected[mapping.start..mapping.start + len]
+        };
         same(&bytes, expected, || format!("mapping {index} by loads"));
     }
 }
@@ -488,6 +670,13 @@ fn pattern(value: u8, at: usize, len: usize) -> Vec<u8> {
 
 fn same(real: &[u8], expected: &[u8], what: impl Fn() -> String) {
     if let Some(at) = (0..real.len()).find(|&at| real[at] != expected[at]) {
-        panic!("{}: byte {} of page {} is {:#x} and not {:#x}", what(), at % page(), at / page(), real[at], expected[at]);
+        panic!(
+            "{}: byte {} of page {} is {:#x} and not {:#x}",
+            what(),
+            at % page(),
+            at / page(),
+            real[at],
+            expected[at]
+        );
     }
 }

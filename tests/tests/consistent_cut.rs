@@ -73,14 +73,37 @@ fn write(writer: usize, memory: &Volatile, newest: &[AtomicU64], stop: &AtomicBo
 
 /// Checks a snapshot and gives each writer's newest number in it.
 fn check(snapshot: &[u8], least: &[u64]) -> Vec<u64> {
-    let at = |offset: usize| u64::from_le_bytes(snapshot[offset..offset + 8].try_into().expect("eight bytes"));
-    let number = |offset: usize| if cfg!(target_endian = "big") { at(offset).swap_bytes() } else { at(offset) };
+    let at = |offset: usize| {
+        u64::from_le_bytes(
+            snapshot[offset..offset + 8]
+                .try_into()
+                .expect("eight bytes"),
+        )
+    };
+    let number = |offset: usize| {
+        if cfg!(target_endian = "big") {
+            at(offset).swap_bytes()
+        } else {
+            at(offset)
+        }
+    };
     let mut newest = Vec::new();
     for writer in 0..WRITERS {
-        let last = (0..SLOTS).map(|i| number(slot(writer, i))).max().expect("there are slots");
-        assert!(last >= least[writer], "writer {writer}: write {} was before the snapshot, which ends at {last}", least[writer]);
+        let last = (0..SLOTS)
+            .map(|i| number(slot(writer, i)))
+            .max()
+            .expect("there are slots");
+        assert!(
+            last >= least[writer],
+            "writer {writer}: write {} was before the snapshot, which ends at {last}",
+            least[writer]
+        );
         for n in last.saturating_sub(SLOTS - 1).max(1)..=last {
-            assert_eq!(number(slot(writer, n)), n, "writer {writer}: no prefix, the last write is {last}");
+            assert_eq!(
+                number(slot(writer, n)),
+                n,
+                "writer {writer}: no prefix, the last write is {last}"
+            );
         }
         newest.push(last);
     }
@@ -100,17 +123,25 @@ fn check(snapshot: &[u8], least: &[u64]) -> Vec<u64> {
 
 fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy) {
     let len = (WRITERS * (PAGES + 1) + 1) * page();
-    let options = if shape == Shape::Resizable { VmoOptions::RESIZABLE } else { VmoOptions::empty() };
+    let options = if shape == Shape::Resizable {
+        VmoOptions::RESIZABLE
+    } else {
+        VmoOptions::empty()
+    };
     let vmo = Vmo::create_with_opts(options, len as u64).expect("a VMO");
     let root = Vmar::root_self();
     let maps = if shape == Shape::Two { 2 } else { 1 };
     let addresses: Vec<usize> = (0..maps)
-        .map(|_| root.map_with_policy(0, &vmo, 0, len, RW, policy).expect("a mapping"))
+        .map(|_| {
+            root.map_with_policy(0, &vmo, 0, len, RW, policy)
+                .expect("a mapping")
+        })
         .collect();
     if shape == Shape::Pieces {
         for writer in 0..WRITERS {
             let address = addresses[0] + base(writer) - page();
-            root.protect(address, page(), cowspace::VmarFlags::PERM_READ).expect("read-only pages");
+            root.protect(address, page(), cowspace::VmarFlags::PERM_READ)
+                .expect("read-only pages");
         }
     }
     let newest: [AtomicU64; WRITERS] = Default::default();
@@ -126,7 +157,9 @@ fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy) {
         for round in 0..SNAPSHOTS {
             let least: Vec<u64> = newest.iter().map(|n| n.load(Ordering::Acquire)).collect();
             let address = addresses[round % maps];
-            let clone = root.create_vmo_child(VmoChildOptions::SNAPSHOT, address, len).expect("a clone");
+            let clone = root
+                .create_vmo_child(VmoChildOptions::SNAPSHOT, address, len)
+                .expect("a clone");
             clone.read(&mut bytes, 0).expect("a clone can be read");
             let cut = check(&bytes, &least);
             // Some clones live on while more is written and cloned.

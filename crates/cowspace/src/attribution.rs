@@ -14,7 +14,11 @@ use crate::status::Status;
 
 impl VmObject {
     /// `ZX_INFO_VMO`, for a handle with these rights.
-    pub(crate) fn info(self: &Arc<Self>, engine: &'static Engine, handle_rights: Rights) -> Result<VmoInfo, Status> {
+    pub(crate) fn info(
+        self: &Arc<Self>,
+        engine: &'static Engine,
+        handle_rights: Rights,
+    ) -> Result<VmoInfo, Status> {
         let num_mappings = engine.space().mapping_count(self);
         let mut content = self.content(engine);
         content.reconcile()?;
@@ -24,8 +28,14 @@ impl VmObject {
         let sum = state.tree.attribution(self.vmo, 0..pages);
         let parent = state.tree.parent(self.vmo);
         let mut flags = VmoInfoFlags::TYPE_PAGED | VmoInfoFlags::VIA_HANDLE;
-        flags.set(VmoInfoFlags::RESIZABLE, self.resizable && !matches!(self.kind, VmoKind::Slice(_)));
-        flags.set(VmoInfoFlags::IS_COW_CLONE, self.kind == VmoKind::Clone && parent.is_some());
+        flags.set(
+            VmoInfoFlags::RESIZABLE,
+            self.resizable && !matches!(self.kind, VmoKind::Slice(_)),
+        );
+        flags.set(
+            VmoInfoFlags::IS_COW_CLONE,
+            self.kind == VmoKind::Clone && parent.is_some(),
+        );
         flags.set(VmoInfoFlags::IMMUTABLE, self.immutable);
         Ok(VmoInfo {
             koid: self.koid,

@@ -41,11 +41,21 @@ impl VmObject {
     pub(crate) fn content(&self, engine: &'static Engine) -> Content<'_> {
         let state = self.family.lock();
         if state.pages(self.memory).regions.is_empty() {
-            return Content { engine, memory: self.memory, _space: None, state };
+            return Content {
+                engine,
+                memory: self.memory,
+                _space: None,
+                state,
+            };
         }
         drop(state);
         let space = Some(engine.space());
-        Content { engine, memory: self.memory, _space: space, state: self.family.lock() }
+        Content {
+            engine,
+            memory: self.memory,
+            _space: space,
+            state: self.family.lock(),
+        }
     }
 
     /// The size of the VMO in bytes.
@@ -54,8 +64,16 @@ impl VmObject {
     }
 
     /// Checks that `offset..offset + len` lies in the VMO and gives it in bytes of the memory.
-    fn memory_bytes(&self, state: &FamilyState, offset: u64, len: u64) -> Result<Range<u64>, Status> {
-        let end = offset.checked_add(len).filter(|&end| end <= self.size(state)).ok_or(Status::OUT_OF_RANGE)?;
+    fn memory_bytes(
+        &self,
+        state: &FamilyState,
+        offset: u64,
+        len: u64,
+    ) -> Result<Range<u64>, Status> {
+        let end = offset
+            .checked_add(len)
+            .filter(|&end| end <= self.size(state))
+            .ok_or(Status::OUT_OF_RANGE)?;
         let first = self.first_page() * page_size() as u64;
         Ok(first + offset..first + end)
     }
@@ -65,7 +83,12 @@ impl VmObject {
     /// # Errors
     ///
     /// `OUT_OF_RANGE`, before a byte is moved.
-    pub(crate) fn read(&self, engine: &'static Engine, buffer: &mut [u8], offset: u64) -> Result<(), Status> {
+    pub(crate) fn read(
+        &self,
+        engine: &'static Engine,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<(), Status> {
         self.memory_bytes(&self.family.lock(), offset, buffer.len() as u64)?;
         let mut bounce = Bounce::new()?;
         let mut done = 0;
@@ -88,7 +111,12 @@ impl VmObject {
     /// # Errors
     ///
     /// `OUT_OF_RANGE`, before a byte is moved; `NO_MEMORY`.
-    pub(crate) fn write(&self, engine: &'static Engine, buffer: &[u8], offset: u64) -> Result<(), Status> {
+    pub(crate) fn write(
+        &self,
+        engine: &'static Engine,
+        buffer: &[u8],
+        offset: u64,
+    ) -> Result<(), Status> {
         self.memory_bytes(&self.family.lock(), offset, buffer.len() as u64)?;
         let mut bounce = Bounce::new()?;
         let mut done = 0;
@@ -109,7 +137,12 @@ impl VmObject {
     /// # Errors
     ///
     /// `OUT_OF_RANGE`, `NO_MEMORY`.
-    pub(crate) fn zero(&self, engine: &'static Engine, offset: u64, len: u64) -> Result<(), Status> {
+    pub(crate) fn zero(
+        &self,
+        engine: &'static Engine,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Status> {
         if len == 0 {
             return Ok(());
         }
@@ -133,7 +166,12 @@ impl VmObject {
     /// # Errors
     ///
     /// `OUT_OF_RANGE` if the range rounded to whole pages is not inside; `NO_MEMORY`.
-    pub(crate) fn commit(&self, engine: &'static Engine, offset: u64, len: u64) -> Result<(), Status> {
+    pub(crate) fn commit(
+        &self,
+        engine: &'static Engine,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Status> {
         let size = page_size() as u64;
         let start = offset / size * size;
         let end = offset
@@ -150,7 +188,12 @@ impl VmObject {
     /// # Errors
     ///
     /// `OUT_OF_RANGE`; `NOT_SUPPORTED` for a clone and for a VMO that has clones; `INVALID_ARGS` if the range is not page-aligned.
-    pub(crate) fn decommit(&self, engine: &'static Engine, offset: u64, len: u64) -> Result<(), Status> {
+    pub(crate) fn decommit(
+        &self,
+        engine: &'static Engine,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Status> {
         let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, offset, len)?;
         if len == 0 {
@@ -197,7 +240,11 @@ impl Content<'_> {
 
     /// Reads bytes of the memory into a buffer of the engine's own.
     fn read(&mut self, into: &mut [u8], at: u64) -> Result<(), Status> {
-        if self.is_private() { self.read_private(into, at) } else { self.state.read(self.memory, into, at) }
+        if self.is_private() {
+            self.read_private(into, at)
+        } else {
+            self.state.read(self.memory, into, at)
+        }
     }
 
     /// Writes a buffer of the engine's own to the memory.
@@ -205,7 +252,11 @@ impl Content<'_> {
         if from.is_empty() {
             return Ok(());
         }
-        if self.is_private() { self.write_private(from, at) } else { self.state.write(self.memory, from, at) }
+        if self.is_private() {
+            self.write_private(from, at)
+        } else {
+            self.state.write(self.memory, from, at)
+        }
     }
 
     /// Zeroes bytes that lie within one page, if anything but zeros can be there.
@@ -236,7 +287,9 @@ impl Content<'_> {
             Home::Private { .. } => {
                 let region = self.private_region();
                 let (policy, engine) = (region.policy, self.engine);
-                let Some(range) = region.addresses(pages.start, pages.end) else { return Ok(()) };
+                let Some(range) = region.addresses(pages.start, pages.end) else {
+                    return Ok(());
+                };
                 let held: Vec<HostRange> = held
                     .iter()
                     .filter(|run| run.place != Place::Zero)
@@ -280,7 +333,10 @@ fn discard_traced(engine: &Engine, range: HostRange) -> Result<(), Status> {
     if let Some(tracer) = engine.started_tracer() {
         tracer.protect(range, Protect::None)?;
     }
-    engine.reservation.discard(range).map_err(no_memory("discarding pages"))
+    engine
+        .reservation
+        .discard(range)
+        .map_err(no_memory("discarding pages"))
 }
 
 /// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else shows zeros already.
@@ -308,13 +364,20 @@ impl FamilyState {
     pub(crate) fn file(&mut self, memory: MemoryId) -> Result<(LayerId, &mut MemFd), Status> {
         if matches!(self.pages(memory).home, Home::None) {
             let len = self.tree.pages(memory).saturating_mul(page_size() as u64);
-            let file = MemFd::create("cowspace-vmo", len).map_err(no_memory("making a file for a VMO"))?;
+            let file =
+                MemFd::create("cowspace-vmo", len).map_err(no_memory("making a file for a VMO"))?;
             let complete = self.tree.is_blank(memory);
-            self.pages_mut(memory).home = Home::MemFd { layer: new_layer_id(), file, complete };
+            self.pages_mut(memory).home = Home::MemFd {
+                layer: new_layer_id(),
+                file,
+                complete,
+            };
         }
         match &mut self.pages_mut(memory).home {
             Home::MemFd { layer, file, .. } => Ok((*layer, file)),
-            Home::None | Home::Private { .. } => unreachable!("a memory in its private home is written through its mapping"),
+            Home::None | Home::Private { .. } => {
+                unreachable!("a memory in its private home is written through its mapping")
+            }
         }
     }
 
@@ -332,7 +395,9 @@ impl FamilyState {
         let mut part = |bytes: Range<u64>, present: bool| {
             let into = &mut into[(bytes.start - at) as usize..(bytes.end - at) as usize];
             let read = match present {
-                true => file.read_at(into, bytes.start).map_err(no_memory("reading a file")),
+                true => file
+                    .read_at(into, bytes.start)
+                    .map_err(no_memory("reading a file")),
                 false => self.read_layers(memory, into, bytes.start),
             };
             result = result.and(read);
@@ -349,7 +414,12 @@ impl FamilyState {
     }
 
     /// Reads bytes from where the tree says they are, which are layers and zeros.
-    pub(crate) fn read_layers(&self, memory: MemoryId, into: &mut [u8], at: u64) -> Result<(), Status> {
+    pub(crate) fn read_layers(
+        &self,
+        memory: MemoryId,
+        into: &mut [u8],
+        at: u64,
+    ) -> Result<(), Status> {
         let size = page_size() as u64;
         let end = at + into.len() as u64;
         let mut done = at;
@@ -361,7 +431,9 @@ impl FamilyState {
                 Place::In(layer, page) => match self.layer(layer) {
                     Some(layer) => {
                         let offset = page * size + (done - run.pages.start * size);
-                        layer.read_at(part, offset).map_err(no_memory("reading a layer"))?;
+                        layer
+                            .read_at(part, offset)
+                            .map_err(no_memory("reading a layer"))?;
                     }
                     // Committed in the home's file and not touched since: the kernel calls that a hole.
                     None => part.fill(0),
@@ -387,8 +459,14 @@ impl FamilyState {
             self.bring(memory, bytes.end / size..bytes.end / size + 1)?;
         }
         let (layer, file) = self.file(memory)?;
-        file.write_at(from, at).map_err(no_memory("writing a file"))?;
-        self.tree.own(memory, whole.start / size..whole.end / size, layer, whole.start / size);
+        file.write_at(from, at)
+            .map_err(no_memory("writing a file"))?;
+        self.tree.own(
+            memory,
+            whole.start / size..whole.end / size,
+            layer,
+            whole.start / size,
+        );
         Ok(())
     }
 
@@ -398,7 +476,14 @@ impl FamilyState {
     /// A page that is not present stays so while the family is locked: without this function only the fault handler adds pages, under this lock, to a
     /// file that is not complete.
     fn bring(&mut self, memory: MemoryId, pages: Range<u64>) -> Result<(), Status> {
-        let Home::MemFd { file, complete: false, .. } = &self.pages(memory).home else { return Ok(()) };
+        let Home::MemFd {
+            file,
+            complete: false,
+            ..
+        } = &self.pages(memory).home
+        else {
+            return Ok(());
+        };
         let size = page_size() as u64;
         let bytes = pages.start * size..pages.end * size;
         let mut gaps = Vec::new();
@@ -417,7 +502,8 @@ impl FamilyState {
                 let piece = bounce.piece(at, (gap.end - at) as usize);
                 self.read_layers(memory, piece, at)?;
                 let (_, file) = self.file(memory)?;
-                file.write_at(piece, at).map_err(no_memory("writing a file"))?;
+                file.write_at(piece, at)
+                    .map_err(no_memory("writing a file"))?;
                 at += piece.len() as u64;
             }
         }
@@ -430,7 +516,8 @@ impl FamilyState {
         self.fill(memory, pages)?;
         let (layer, file) = self.file(memory)?;
         // Keeps the bytes that are there and adds zeros where there are none.
-        file.allocate(pages.start * size..pages.end * size).map_err(no_memory("committing pages"))?;
+        file.allocate(pages.start * size..pages.end * size)
+            .map_err(no_memory("committing pages"))?;
         self.tree.own(memory, pages.clone(), layer, pages.start);
         Ok(())
     }
@@ -464,7 +551,9 @@ pub(crate) struct Bounce(MmapMut);
 
 impl Bounce {
     pub(crate) fn new() -> Result<Bounce, Status> {
-        MmapMut::map_anon(PIECE_PAGES * page_size()).map(Bounce).map_err(no_memory("mapping a bounce buffer"))
+        MmapMut::map_anon(PIECE_PAGES * page_size())
+            .map(Bounce)
+            .map_err(no_memory("mapping a bounce buffer"))
     }
 
     /// A piece for at most `want` bytes from offset `at` on, which ends at a page boundary if it does not end before.

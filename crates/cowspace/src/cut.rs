@@ -51,7 +51,11 @@ struct Parked<'a> {
 impl<'a> Parked<'a> {
     /// After this the handler resolves no fault of these regions: it looks at the flag and installs its page under one lock of the family.
     fn new(tracer: &'a Tracer, family: &'a Family, memory: MemoryId) -> Parked<'a> {
-        let parked = Parked { tracer, family, memory };
+        let parked = Parked {
+            tracer,
+            family,
+            memory,
+        };
         parked.set(true);
         parked
     }
@@ -105,14 +109,21 @@ impl Engine {
         if pages.regions.is_empty() {
             return state.settle(memory).map(|()| AfterCut::default());
         }
-        let native = pages.regions.iter().any(|region| region.policy == Policy::Native);
+        let native = pages
+            .regions
+            .iter()
+            .any(|region| region.policy == Policy::Native);
         let one = !pages.resizable && pages.covers_all(state.tree.pages(memory));
         let private = matches!(pages.home, Home::Private { .. });
         drop(state);
         match (private, self.started_tracer()) {
-            (true, Some(tracer)) if !native && tracer.writes => self.cut_private_parked(tracer, family, memory)?,
+            (true, Some(tracer)) if !native && tracer.writes => {
+                self.cut_private_parked(tracer, family, memory)?
+            }
             (true, _) => self.cut_private_stopped(family, memory)?,
-            (false, Some(tracer)) if !native => self.cut_file_parked(tracer, space, family, memory, one)?,
+            (false, Some(tracer)) if !native => {
+                self.cut_file_parked(tracer, space, family, memory, one)?
+            }
             (false, _) if one && self.writable_pieces(space, family, memory) <= 1 => {
                 self.cut_file_replaced(space, family, memory)?;
             }
@@ -122,10 +133,22 @@ impl Engine {
     }
 
     /// Gives a memory in its private home a shared one, for a second mapping or for a mapping of a part.
-    pub(crate) fn share(&self, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
-        let traced = family.lock().pages(memory).regions.iter().all(|region| region.policy == Policy::Traced);
+    pub(crate) fn share(
+        &self,
+        space: &Space,
+        family: &Family,
+        memory: MemoryId,
+    ) -> Result<(), Status> {
+        let traced = family
+            .lock()
+            .pages(memory)
+            .regions
+            .iter()
+            .all(|region| region.policy == Policy::Traced);
         match self.started_tracer() {
-            Some(tracer) if traced && tracer.writes => self.share_parked(tracer, space, family, memory),
+            Some(tracer) if traced && tracer.writes => {
+                self.share_parked(tracer, space, family, memory)
+            }
             _ => self.share_stopped(space, family, memory),
         }
     }
@@ -134,7 +157,9 @@ impl Engine {
     pub(crate) fn save_private(&self, vmo: &VmObject, range: HostRange) -> Result<(), Status> {
         let file = new_file(range.len() as u64)?;
         // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.
-        self.reservation.protect(range, Prot::empty()).map_err(no_memory("taking permissions away"))?;
+        self.reservation
+            .protect(range, Prot::empty())
+            .map_err(no_memory("taking permissions away"))?;
         let mut changed = Vec::new();
         self.pagemap
             .scan(range, PageFlags::PRIVATE, |part, flags| {
@@ -145,12 +170,23 @@ impl Engine {
             .map_err(no_memory("scanning a mapping"))?;
         self.copy_out(range, &changed, &file)?;
         let mut state = vmo.family.lock();
-        state.own_pages(vmo.memory, new_layer_id(), &changed, range, |layer| Home::MemFd { layer, file, complete: false });
+        state.own_pages(vmo.memory, new_layer_id(), &changed, range, |layer| {
+            Home::MemFd {
+                layer,
+                file,
+                complete: false,
+            }
+        });
         Ok(())
     }
 
     /// Private home, traced: the pages that can be stored to without a fault are write-protected, then copied.
-    fn cut_private_parked(&self, tracer: &Tracer, family: &Family, memory: MemoryId) -> Result<(), Status> {
+    fn cut_private_parked(
+        &self,
+        tracer: &Tracer,
+        family: &Family,
+        memory: MemoryId,
+    ) -> Result<(), Status> {
         let parked = Parked::new(tracer, family, memory);
         let stopped = self.protect_private(tracer, family, memory)?;
         if stopped.changed.is_empty() {
@@ -195,15 +231,31 @@ impl Engine {
         let (layer, file, complete) = state.take_file(memory)?;
         drop(state);
 
-        let fresh = if one { None } else { Some(new_file(file.len())) };
+        let fresh = if one {
+            None
+        } else {
+            Some(new_file(file.len()))
+        };
         let replaced = match &fresh {
-            None => self.replace(tracer, &pieces, |offset| Source::PrivateUnsealed(&file, offset), tracer.private_modes(Place::In(layer, 0))),
-            Some(Ok(fresh)) => self.replace(tracer, &pieces, |offset| Source::Shared(fresh, offset), Modes::MISSING),
+            None => self.replace(
+                tracer,
+                &pieces,
+                |offset| Source::PrivateUnsealed(&file, offset),
+                tracer.private_modes(Place::In(layer, 0)),
+            ),
+            Some(Ok(fresh)) => self.replace(
+                tracer,
+                &pieces,
+                |offset| Source::Shared(fresh, offset),
+                Modes::MISSING,
+            ),
             Some(Err(status)) => Err(*status),
         };
         // All threads are stopped, so if pages are pinned nothing has been stored since, and the file can be put back.
         let sealed = match replaced {
-            Ok(()) => file.seal().map_err(|(file, error)| (file, seal_status(&error))),
+            Ok(()) => file
+                .seal()
+                .map_err(|(file, error)| (file, seal_status(&error))),
             Err(status) => Err((file, status)),
         };
         let mut state = family.lock();
@@ -213,10 +265,16 @@ impl Engine {
                 let end = state.tree.pages(memory);
                 let pages = state.pages_mut(memory);
                 pages.home = match fresh {
-                    Some(Ok(file)) => Home::MemFd { layer: new_layer_id(), file, complete: false },
+                    Some(Ok(file)) => Home::MemFd {
+                        layer: new_layer_id(),
+                        file,
+                        complete: false,
+                    },
                     _ => {
                         pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
-                        Home::Private { layer: new_layer_id() }
+                        Home::Private {
+                            layer: new_layer_id(),
+                        }
                     }
                 };
                 drop(state);
@@ -226,7 +284,11 @@ impl Engine {
             Err((file, status)) => {
                 drop(state);
                 self.put_back(tracer, &pieces, &file, complete);
-                family.lock().pages_mut(memory).home = Home::MemFd { layer, file, complete };
+                family.lock().pages_mut(memory).home = Home::MemFd {
+                    layer,
+                    file,
+                    complete,
+                };
                 drop(parked);
                 Err(status)
             }
@@ -234,15 +296,26 @@ impl Engine {
     }
 
     /// Own file, kernel alone, one mapping of everything with at most one writable piece: one `mmap` is the cut.
-    fn cut_file_replaced(&self, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
+    fn cut_file_replaced(
+        &self,
+        space: &Space,
+        family: &Family,
+        memory: MemoryId,
+    ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
         let mut state = family.lock();
         let (layer, file, complete) = state.take_file(memory)?;
         let mapped = pieces.iter().try_for_each(|piece| {
-            self.reservation.map(piece.range, Source::PrivateUnsealed(&file, piece.offset()), piece.prot)
+            self.reservation.map(
+                piece.range,
+                Source::PrivateUnsealed(&file, piece.offset()),
+                piece.prot,
+            )
         });
         let sealed = match mapped {
-            Ok(()) => file.seal().map_err(|(file, error)| (file, seal_status(&error))),
+            Ok(()) => file
+                .seal()
+                .map_err(|(file, error)| (file, seal_status(&error))),
             Err(error) => Err((file, no_memory("replacing a mapping")(error))),
         };
         match sealed {
@@ -251,12 +324,18 @@ impl Engine {
                 let end = state.tree.pages(memory);
                 let pages = state.pages_mut(memory);
                 pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
-                pages.home = Home::Private { layer: new_layer_id() };
+                pages.home = Home::Private {
+                    layer: new_layer_id(),
+                };
                 Ok(())
             }
             Err((file, status)) => {
                 self.merge_back(&pieces, &file);
-                state.pages_mut(memory).home = Home::MemFd { layer, file, complete };
+                state.pages_mut(memory).home = Home::MemFd {
+                    layer,
+                    file,
+                    complete,
+                };
                 Err(status)
             }
         }
@@ -265,7 +344,12 @@ impl Engine {
     /// Own file, kernel alone, any mappings: the file is copied while the world stands still, and stays the memory's home.
     fn cut_file_stopped(&self, family: &Family, memory: MemoryId) -> Result<AfterCut, Status> {
         let mut state = family.lock();
-        let Home::MemFd { layer: home, file, .. } = &state.pages(memory).home else { return Err(Status::INTERNAL) };
+        let Home::MemFd {
+            layer: home, file, ..
+        } = &state.pages(memory).home
+        else {
+            return Err(Status::INTERNAL);
+        };
         let home = *home;
         let copy = new_file(file.len())?;
         let mut bounce = Bounce::new()?;
@@ -282,21 +366,40 @@ impl Engine {
         let id = new_layer_id();
         state.own_layer(memory, id, layer)?;
         let extents = state.own_extents(memory, id);
-        Ok(AfterCut { still_own: Some((home, extents)) })
+        Ok(AfterCut {
+            still_own: Some((home, extents)),
+        })
     }
 
     /// Shares a traced memory: what is private is copied to a file, and mappings of that file, which fault where it is empty, are moved in place.
-    fn share_parked(&self, tracer: &Tracer, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
+    fn share_parked(
+        &self,
+        tracer: &Tracer,
+        space: &Space,
+        family: &Family,
+        memory: MemoryId,
+    ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
         let parked = Parked::new(tracer, family, memory);
         let stopped = self.protect_private(tracer, family, memory)?;
         let file = new_file(stopped.range.len() as u64)?;
         self.copy_out(stopped.range, &stopped.changed, &file)?;
         // A failure after the first replacement would lose private pages: `replace` does all that can fail before it.
-        self.replace(tracer, &pieces, |offset| Source::Shared(&file, offset), Modes::MISSING)?;
+        self.replace(
+            tracer,
+            &pieces,
+            |offset| Source::Shared(&file, offset),
+            Modes::MISSING,
+        )?;
         let (range, changed) = stopped.keep();
         let mut state = family.lock();
-        state.own_pages(memory, new_layer_id(), &changed, range, |layer| Home::MemFd { layer, file, complete: false });
+        state.own_pages(memory, new_layer_id(), &changed, range, |layer| {
+            Home::MemFd {
+                layer,
+                file,
+                complete: false,
+            }
+        });
         state.pages_mut(memory).regions[0].backing = Backing::Shared;
         drop(state);
         drop(parked);
@@ -304,7 +407,12 @@ impl Engine {
     }
 
     /// Shares a memory that the kernel serves alone: everything it sees is copied at once.
-    fn share_stopped(&self, space: &Space, family: &Family, memory: MemoryId) -> Result<(), Status> {
+    fn share_stopped(
+        &self,
+        space: &Space,
+        family: &Family,
+        memory: MemoryId,
+    ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
         let mut state = family.lock();
         let range = state.pages(memory).regions[0].range;
@@ -315,7 +423,11 @@ impl Engine {
         let mapped = copied.and_then(|_| {
             pieces.iter().try_for_each(|piece| {
                 self.reservation
-                    .map(piece.range, Source::Shared(&file, piece.offset()), piece.prot)
+                    .map(
+                        piece.range,
+                        Source::Shared(&file, piece.offset()),
+                        piece.prot,
+                    )
                     .unwrap_or_else(|error| fail_closed("a mapping cannot be replaced", &error));
                 Ok(())
             })
@@ -324,7 +436,8 @@ impl Engine {
         mapped.map_err(no_memory("copying private pages"))?;
         let layer = new_layer_id();
         let mut extents = Vec::new();
-        file.data(0..file.len(), |bytes| extents.push(bytes)).map_err(no_memory("reading a file's extents"))?;
+        file.data(0..file.len(), |bytes| extents.push(bytes))
+            .map_err(no_memory("reading a file's extents"))?;
         let size = page_size() as u64;
         for bytes in extents {
             let pages = bytes.start / size..bytes.end / size;
@@ -335,7 +448,11 @@ impl Engine {
         region.backing = Backing::Shared;
         region.policy = Policy::Native;
         self.faults.remove(region.range.start());
-        pages.home = Home::MemFd { layer, file, complete: true };
+        pages.home = Home::MemFd {
+            layer,
+            file,
+            complete: true,
+        };
         let garbage = state.collect();
         drop(state);
         drop(garbage);
@@ -345,16 +462,30 @@ impl Engine {
     /// Write-protects every page of a parked private region that a thread could store to without a fault, and says which of them are private.
     ///
     /// A page that is neither private nor the zero page is the layer's, mapped write-protected, or not mapped: a store there faults and waits.
-    fn protect_private<'a>(&'a self, tracer: &'a Tracer, family: &Family, memory: MemoryId) -> Result<Protected<'a>, Status> {
+    fn protect_private<'a>(
+        &'a self,
+        tracer: &'a Tracer,
+        family: &Family,
+        memory: MemoryId,
+    ) -> Result<Protected<'a>, Status> {
         let range = family.lock().pages(memory).regions[0].range;
-        let mut protected = Protected { tracer, range, open: Vec::new(), changed: Vec::new() };
+        let mut protected = Protected {
+            tracer,
+            range,
+            open: Vec::new(),
+            changed: Vec::new(),
+        };
         let open = &mut protected.open;
         self.pagemap
-            .scan(range, PageFlags::PRIVATE | PageFlags::ZERO, |part, flags| {
-                if !flags.contains(PageFlags::WRITE_PROTECTED) {
-                    push_range(open, part);
-                }
-            })
+            .scan(
+                range,
+                PageFlags::PRIVATE | PageFlags::ZERO,
+                |part, flags| {
+                    if !flags.contains(PageFlags::WRITE_PROTECTED) {
+                        push_range(open, part);
+                    }
+                },
+            )
             .map_err(no_memory("scanning a mapping"))?;
         for &part in &protected.open {
             tracer.protect(part, Protect::Write)?;
@@ -363,7 +494,9 @@ impl Engine {
         let changed = &mut protected.changed;
         for &part in &protected.open {
             self.pagemap
-                .scan(part, PageFlags::PRIVATE, |part, _| push_range(changed, part))
+                .scan(part, PageFlags::PRIVATE, |part, _| {
+                    push_range(changed, part)
+                })
                 .map_err(no_memory("scanning a mapping"))?;
         }
         Ok(protected)
@@ -394,7 +527,9 @@ impl Engine {
         for (prepared, piece) in prepared.into_iter().zip(pieces) {
             self.reservation
                 .install(prepared, piece.range)
-                .unwrap_or_else(|error| fail_closed("a prepared mapping cannot be moved in place", &error));
+                .unwrap_or_else(|error| {
+                    fail_closed("a prepared mapping cannot be moved in place", &error)
+                });
         }
         Ok(())
     }
@@ -404,28 +539,47 @@ impl Engine {
         if complete {
             for piece in pieces {
                 self.reservation
-                    .map(piece.range, Source::Shared(file, piece.offset()), piece.prot)
+                    .map(
+                        piece.range,
+                        Source::Shared(file, piece.offset()),
+                        piece.prot,
+                    )
                     .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
             }
-        } else if let Err(status) = self.replace(tracer, pieces, |offset| Source::Shared(file, offset), Modes::MISSING) {
+        } else if let Err(status) = self.replace(
+            tracer,
+            pieces,
+            |offset| Source::Shared(file, offset),
+            Modes::MISSING,
+        ) {
             fail_closed("a mapping cannot be put back", &status);
         }
     }
 
     /// Undoes a private replacement of the whole file that threads may have stored to since.
     fn merge_back(&self, pieces: &[Piece], file: &MemFd) {
-        let stopped = self.stop_world().unwrap_or_else(|status| fail_closed("a mapping cannot be put back", &status));
+        let stopped = self
+            .stop_world()
+            .unwrap_or_else(|status| fail_closed("a mapping cannot be put back", &status));
         for piece in pieces {
             let mut result = Ok(());
-            let scanned = self.pagemap.scan(piece.range, PageFlags::PRIVATE, |part, _| {
-                if result.is_ok() {
-                    let offset = piece.offset() + (part.start() - piece.range.start()) as u64;
-                    result = self.memory.copy_out(self.reservation, part, file, offset);
-                }
-            });
+            let scanned = self
+                .pagemap
+                .scan(piece.range, PageFlags::PRIVATE, |part, _| {
+                    if result.is_ok() {
+                        let offset = piece.offset() + (part.start() - piece.range.start()) as u64;
+                        result = self.memory.copy_out(self.reservation, part, file, offset);
+                    }
+                });
             scanned
                 .and(result)
-                .and_then(|()| self.reservation.map(piece.range, Source::Shared(file, piece.offset()), piece.prot))
+                .and_then(|()| {
+                    self.reservation.map(
+                        piece.range,
+                        Source::Shared(file, piece.offset()),
+                        piece.prot,
+                    )
+                })
                 .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
         }
         drop(stopped);
@@ -435,7 +589,12 @@ impl Engine {
     fn copy_out(&self, region: HostRange, parts: &[HostRange], file: &MemFd) -> Result<(), Status> {
         for &part in parts {
             self.memory
-                .copy_out(self.reservation, part, file, (part.start() - region.start()) as u64)
+                .copy_out(
+                    self.reservation,
+                    part,
+                    file,
+                    (part.start() - region.start()) as u64,
+                )
                 .map_err(no_memory("copying private pages"))?;
         }
         Ok(())
@@ -467,14 +626,21 @@ impl Engine {
         let mut pieces = Vec::new();
         for region in &state.pages(memory).regions {
             for (range, prot) in self.pieces(space, region) {
-                pieces.push(Piece { range, prot, page: region.page_at(range.start()) });
+                pieces.push(Piece {
+                    range,
+                    prot,
+                    page: region.page_at(range.start()),
+                });
             }
         }
         pieces
     }
 
     fn writable_pieces(&self, space: &Space, family: &Family, memory: MemoryId) -> usize {
-        self.pieces_of(space, family, memory).iter().filter(|piece| piece.prot.contains(Prot::WRITE)).count()
+        self.pieces_of(space, family, memory)
+            .iter()
+            .filter(|piece| piece.prot.contains(Prot::WRITE))
+            .count()
     }
 }
 
@@ -517,7 +683,11 @@ impl FamilyState {
         match file.seal() {
             Ok(sealed) => self.own_sealed(memory, layer, sealed, complete),
             Err((file, error)) => {
-                self.pages_mut(memory).home = Home::MemFd { layer, file, complete };
+                self.pages_mut(memory).home = Home::MemFd {
+                    layer,
+                    file,
+                    complete,
+                };
                 Err(seal_status(&error))
             }
         }
@@ -526,7 +696,11 @@ impl FamilyState {
     /// Takes a memory's file out of its home. Whoever does that holds the address space or keeps the family locked until there is a home again.
     fn take_file(&mut self, memory: MemoryId) -> Result<(LayerId, MemFd, bool), Status> {
         match std::mem::replace(&mut self.pages_mut(memory).home, Home::None) {
-            Home::MemFd { layer, file, complete } => Ok((layer, file, complete)),
+            Home::MemFd {
+                layer,
+                file,
+                complete,
+            } => Ok((layer, file, complete)),
             other => {
                 self.pages_mut(memory).home = other;
                 Err(Status::INTERNAL)
@@ -546,13 +720,19 @@ impl FamilyState {
         let size = page_size();
         for part in changed {
             let first = ((part.start() - region.start()) / size) as u64;
-            self.tree.own(memory, first..first + part.pages() as u64, layer, first);
+            self.tree
+                .own(memory, first..first + part.pages() as u64, layer, first);
         }
         self.pages_mut(memory).home = home(layer);
     }
 }
 
-fn copy_bytes(from: &MemFd, to: &MemFd, bytes: Range<u64>, bounce: &mut [u8]) -> std::io::Result<()> {
+fn copy_bytes(
+    from: &MemFd,
+    to: &MemFd,
+    bytes: Range<u64>,
+    bounce: &mut [u8],
+) -> std::io::Result<()> {
     let mut at = bytes.start;
     while at < bytes.end {
         let len = (bytes.end - at).min(bounce.len() as u64);
@@ -571,7 +751,9 @@ fn new_file(len: u64) -> Result<MemFd, Status> {
 fn seal_status(error: &SealError) -> Status {
     match error {
         SealError::Busy => {
-            tracing::warn!("a VMO has pinned pages, or shares them with a forked copy of the process: no snapshot");
+            tracing::warn!(
+                "a VMO has pinned pages, or shares them with a forked copy of the process: no snapshot"
+            );
             Status::BAD_STATE
         }
         SealError::Io(error) => {

@@ -139,7 +139,10 @@ impl Engine {
         let starting = self.starting.lock();
         let handler = self.started_tracer().map(|tracer| tracer.handler.tid());
         match stop_other_threads(handler.as_slice()) {
-            Ok(stopped) => Ok(StoppedWorld { _stopped: stopped, _starting: starting }),
+            Ok(stopped) => Ok(StoppedWorld {
+                _stopped: stopped,
+                _starting: starting,
+            }),
             Err(error) => {
                 tracing::error!(%error, "the other threads cannot be stopped for a snapshot");
                 Err(Status::UNAVAILABLE)
@@ -159,19 +162,27 @@ pub(crate) struct StoppedWorld<'a> {
 ///
 /// Times are in nanoseconds, by phase, see [`fault_handler::Stats`].
 pub fn fault_stats() -> Option<fault_handler::Stats> {
-    Engine::running()?.started_tracer().map(|tracer| tracer.handler.stats())
+    Engine::running()?
+        .started_tracer()
+        .map(|tracer| tracer.handler.stats())
 }
 
 /// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. `None` where
 /// traced mode does not work.
-pub fn record_faults(capacity: usize) -> Option<crossbeam_channel::Receiver<fault_handler::FaultRecord>> {
+pub fn record_faults(
+    capacity: usize,
+) -> Option<crossbeam_channel::Receiver<fault_handler::FaultRecord>> {
     let handler: &FaultHandler = &Engine::get().ok()?.tracer()?.handler;
     Some(handler.record(capacity))
 }
 
 /// The policy of mappings that are made without naming one. `Traced` unless [`set_default_policy`] said otherwise.
 pub fn default_policy() -> Policy {
-    if DEFAULT_POLICY.load(Ordering::Relaxed) == Policy::Native as u8 { Policy::Native } else { Policy::Traced }
+    if DEFAULT_POLICY.load(Ordering::Relaxed) == Policy::Native as u8 {
+        Policy::Native
+    } else {
+        Policy::Traced
+    }
 }
 
 /// Sets the policy of mappings that are made from now on without naming one. Existing mappings keep theirs.

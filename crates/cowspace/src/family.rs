@@ -66,7 +66,11 @@ pub(crate) enum Home {
     /// Nothing was changed since all of it became layers.
     None,
     /// Its own file, mapped `MAP_SHARED`. `complete`: pages that are not in the file are zero; else they are what the tree says.
-    MemFd { layer: LayerId, file: MemFd, complete: bool },
+    MemFd {
+        layer: LayerId,
+        file: MemFd,
+        complete: bool,
+    },
     /// Private pages of its one mapping.
     Private { layer: LayerId },
 }
@@ -156,7 +160,11 @@ impl FamilyState {
     pub(crate) fn collect(&mut self) -> Garbage {
         let mut garbage = Garbage::default();
         let layers = &mut self.layers;
-        garbage.layers.extend(self.tree.take_dead_layers().filter_map(|id| Some(layers.remove(&id)?.layer)));
+        garbage.layers.extend(
+            self.tree
+                .take_dead_layers()
+                .filter_map(|id| Some(layers.remove(&id)?.layer)),
+        );
         garbage
     }
 
@@ -169,7 +177,9 @@ impl FamilyState {
     }
 
     pub(crate) fn pages_mut(&mut self, memory: MemoryId) -> &mut CowPages {
-        self.memories.get_mut(&memory).expect("a memory lives as long as a VMO of it")
+        self.memories
+            .get_mut(&memory)
+            .expect("a memory lives as long as a VMO of it")
     }
 
     /// The memory, if a VMO of it still lives.
@@ -188,7 +198,11 @@ impl FamilyState {
             Backing::Private(plan) => plan.uses(id),
             Backing::Shared => false,
         };
-        if self.pages(memory).regions.iter().any(mapped) { None } else { self.layers.get(&id).map(|sealed| sealed.held) }
+        if self.pages(memory).regions.iter().any(mapped) {
+            None
+        } else {
+            self.layers.get(&id).map(|sealed| sealed.held)
+        }
     }
 
     pub(crate) fn layer_count(&self) -> usize {
@@ -205,13 +219,22 @@ impl FamilyState {
 
     /// Makes the layers ready for the fault handler.
     pub(crate) fn make_aliases(&self) {
-        self.layers.values().for_each(|sealed| make_alias(&sealed.layer));
+        self.layers
+            .values()
+            .for_each(|sealed| make_alias(&sealed.layer));
     }
 
     /// Makes the pages present in `layer` the memory's own and adds the layer. A memory's layers have its own page offsets.
-    pub(crate) fn own_layer(&mut self, memory: MemoryId, id: LayerId, layer: Layer) -> Result<(), Status> {
+    pub(crate) fn own_layer(
+        &mut self,
+        memory: MemoryId,
+        id: LayerId,
+        layer: Layer,
+    ) -> Result<(), Status> {
         let mut extents = Vec::new();
-        layer.data(0..layer.len(), |bytes| extents.push(bytes)).map_err(crate::no_memory("reading a layer's extents"))?;
+        layer
+            .data(0..layer.len(), |bytes| extents.push(bytes))
+            .map_err(crate::no_memory("reading a layer's extents"))?;
         let size = page_size() as u64;
         let end = self.tree.pages(memory);
         let mut held = 0;
@@ -240,7 +263,10 @@ impl FamilyState {
             let run = self.tree.run(memory, at..end);
             at = run.pages.end;
             match runs.last_mut() {
-                Some(last) if crate::plan::advance(last.place, run.pages.start - last.pages.start) == run.place => {
+                Some(last)
+                    if crate::plan::advance(last.place, run.pages.start - last.pages.start)
+                        == run.place =>
+                {
                     last.pages.end = run.pages.end;
                 }
                 _ => runs.push(run),
@@ -251,7 +277,11 @@ impl FamilyState {
 
     /// A region by the mapping it stands for.
     pub(crate) fn region_mut(&mut self, memory: MemoryId, id: MappingId) -> Option<&mut Region> {
-        self.memories.get_mut(&memory)?.regions.iter_mut().find(|region| region.id == id)
+        self.memories
+            .get_mut(&memory)?
+            .regions
+            .iter_mut()
+            .find(|region| region.id == id)
     }
 }
 
@@ -286,6 +316,9 @@ impl Region {
             return None;
         }
         let size = page_size();
-        self.range.sub((first - self.page) as usize * size, (end - first) as usize * size)
+        self.range.sub(
+            (first - self.page) as usize * size,
+            (end - first) as usize * size,
+        )
     }
 }

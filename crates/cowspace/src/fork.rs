@@ -32,11 +32,15 @@ pub(crate) fn watch() -> io::Result<()> {
 }
 
 extern "C" fn prepare() {
-    let Some(engine) = Engine::running() else { return };
+    let Some(engine) = Engine::running() else {
+        return;
+    };
     let space = engine.space();
     if let Err(status) = fill_all(engine, &space) {
         // The copy would see wrong bytes.
-        eprintln!("cowspace: fork: memory cannot be made ready for the copy: {status}; ending the process");
+        eprintln!(
+            "cowspace: fork: memory cannot be made ready for the copy: {status}; ending the process"
+        );
         std::process::abort();
     }
     HELD.with(|held| *held.borrow_mut() = Some(space));
@@ -64,17 +68,25 @@ fn fill(engine: &Engine, family: &Arc<Family>, memory: MemoryId) -> Result<(), S
         Home::Private { .. } => {
             let mut wrong = Vec::new();
             for region in &state.pages(memory).regions {
-                let Backing::Private(plan) = &region.backing else { continue };
+                let Backing::Private(plan) = &region.backing else {
+                    continue;
+                };
                 for run in state.runs(memory) {
                     // The home's own pages are there already.
                     if is_own(&state, run.place) {
                         continue;
                     }
-                    plan.exceptions(&run, |part| wrong.extend(region.addresses(part.pages.start, part.pages.end)));
+                    plan.exceptions(&run, |part| {
+                        wrong.extend(region.addresses(part.pages.start, part.pages.end))
+                    });
                 }
             }
-            let Some(tracer) = engine.started_tracer() else { return Ok(()) };
-            wrong.into_iter().try_for_each(|range| engine.install(&mut state, tracer, memory, range))
+            let Some(tracer) = engine.started_tracer() else {
+                return Ok(());
+            };
+            wrong
+                .into_iter()
+                .try_for_each(|range| engine.install(&mut state, tracer, memory, range))
         }
     }
 }

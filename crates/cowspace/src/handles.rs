@@ -43,17 +43,33 @@ impl Handle {
     }
 
     /// The VMO, if the handle is one of a VMO and has all of `needs`; its rights.
-    pub(crate) fn vmo(&self, engine: &Engine, needs: Rights) -> Result<(Arc<VmObject>, Rights), Status> {
+    pub(crate) fn vmo(
+        &self,
+        engine: &Engine,
+        needs: Rights,
+    ) -> Result<(Arc<VmObject>, Rights), Status> {
         let (object, rights) = self.object(engine)?;
         let vmo = object.vmo()?;
-        if rights.contains(needs) { Ok((vmo, rights)) } else { Err(Status::ACCESS_DENIED) }
+        if rights.contains(needs) {
+            Ok((vmo, rights))
+        } else {
+            Err(Status::ACCESS_DENIED)
+        }
     }
 
     /// The VMAR, if the handle is one of a VMAR and has all of `needs`; its rights.
-    pub(crate) fn vmar(&self, engine: &Engine, needs: Rights) -> Result<(Arc<VmarObject>, Rights), Status> {
+    pub(crate) fn vmar(
+        &self,
+        engine: &Engine,
+        needs: Rights,
+    ) -> Result<(Arc<VmarObject>, Rights), Status> {
         let (object, rights) = self.object(engine)?;
         let vmar = object.vmar()?;
-        if rights.contains(needs) { Ok((vmar, rights)) } else { Err(Status::ACCESS_DENIED) }
+        if rights.contains(needs) {
+            Ok((vmar, rights))
+        } else {
+            Err(Status::ACCESS_DENIED)
+        }
     }
 }
 
@@ -86,7 +102,10 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     /// `BAD_HANDLE`; `ACCESS_DENIED` without `DUPLICATE`; `INVALID_ARGS` if `rights` has one that this handle lacks.
     fn duplicate_handle(&self, rights: Rights) -> Result<Self, Status> {
         let engine = Engine::get()?;
-        engine.handles.duplicate(self.raw_handle(), rights).map(|raw| Handle(raw).into())
+        engine
+            .handles
+            .duplicate(self.raw_handle(), rights)
+            .map(|raw| Handle(raw).into())
     }
 
     /// A handle with fewer rights in place of this one, which is closed in any case. `zx_handle_replace`.
@@ -96,7 +115,10 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     /// `BAD_HANDLE`; `INVALID_ARGS` if `rights` has one that this handle lacks.
     fn replace_handle(self, rights: Rights) -> Result<Self, Status> {
         let engine = Engine::get()?;
-        engine.handles.replace(self.into().into_raw(), rights).map(|raw| Handle(raw).into())
+        engine
+            .handles
+            .replace(self.into().into_raw(), rights)
+            .map(|raw| Handle(raw).into())
     }
 
     /// What the handle refers to and allows. `ZX_INFO_HANDLE_BASIC`.
@@ -110,7 +132,12 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
             Object::Vmo(vmo) => (vmo.koid, ObjectType::VMO),
             Object::Vmar(vmar) => (vmar.koid, ObjectType::VMAR),
         };
-        Ok(HandleBasicInfo { koid, rights, object_type, related_koid: Koid::INVALID })
+        Ok(HandleBasicInfo {
+            koid,
+            rights,
+            object_type,
+            related_koid: Koid::INVALID,
+        })
     }
 
     /// Gives the typed handle up for the plain one.

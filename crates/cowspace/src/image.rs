@@ -104,7 +104,10 @@ impl Image {
         for record in &records {
             record.check(&layers)?;
         }
-        records.iter().map(|record| record.build(engine, &layers)).collect()
+        records
+            .iter()
+            .map(|record| record.build(engine, &layers))
+            .collect()
     }
 
     fn record(
@@ -120,14 +123,24 @@ impl Image {
         let mut runs = Vec::new();
         let window = vmo.window(&state);
         for run in state.runs_in(vmo.memory, window.clone()) {
-            let Place::In(id, layer_page) = run.place else { continue };
+            let Place::In(id, layer_page) = run.place else {
+                continue;
+            };
             let layer = state.layer(id).ok_or(Status::BAD_STATE)?;
             let layer = *numbers.entry(layer.id()).or_insert_with(|| {
                 self.layers.push(layer.clone());
                 (self.layers.len() - 1) as u32
             });
-            let (first, pages) = (run.pages.start - window.start, run.pages.end - run.pages.start);
-            runs.push(PageRun { first, pages, layer, layer_page });
+            let (first, pages) = (
+                run.pages.start - window.start,
+                run.pages.end - run.pages.start,
+            );
+            runs.push(PageRun {
+                first,
+                pages,
+                layer,
+                layer_page,
+            });
         }
         Ok(VmoRecord {
             name: vmo.name().as_bytes().to_vec(),
@@ -155,10 +168,15 @@ impl VmoRecord {
         let mut end = 0;
         for run in &self.runs {
             let run_end = run.first.checked_add(run.pages);
-            if run.pages == 0 || run.first < end || run_end.is_none_or(|run_end| run_end > self.pages) {
+            if run.pages == 0
+                || run.first < end
+                || run_end.is_none_or(|run_end| run_end > self.pages)
+            {
                 return fail("runs overlap or lie outside of their VMO");
             }
-            let Some(layer) = layers.get(run.layer as usize) else { return fail("a run names a layer that is not there") };
+            let Some(layer) = layers.get(run.layer as usize) else {
+                return fail("a run names a layer that is not there");
+            };
             let layer_end = run.layer_page.checked_add(run.pages);
             if layer_end.is_none_or(|layer_end| layer_end > layer.len() / size) {
                 return fail("a run lies outside of its layer");
@@ -177,14 +195,23 @@ impl VmoRecord {
         for run in &self.runs {
             let (id, held) = ids.entry(run.layer).or_insert_with(|| (new_layer_id(), 0));
             *held += run.pages;
-            state.tree.own(vmo, run.first..run.first + run.pages, *id, run.layer_page);
+            state
+                .tree
+                .own(vmo, run.first..run.first + run.pages, *id, run.layer_page);
         }
         for (number, (id, held)) in ids {
             state.add_layer(id, layers[number as usize].clone(), held);
         }
-        let new = NewVmo { name: Name::from_bytes_lossy(&self.name), ..NewVmo::new(VmoKind::Root) };
+        let new = NewVmo {
+            name: Name::from_bytes_lossy(&self.name),
+            ..NewVmo::new(VmoKind::Root)
+        };
         let object = VmObject::new(&family, &mut state, vmo, new);
         drop(state);
-        Vmo::from_object(engine, object, Rights::from_bits_retain(self.rights) - Rights::RESIZE)
+        Vmo::from_object(
+            engine,
+            object,
+            Rights::from_bits_retain(self.rights) - Rights::RESIZE,
+        )
     }
 }

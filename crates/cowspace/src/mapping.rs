@@ -19,7 +19,11 @@ impl Engine {
     /// # Errors
     ///
     /// Those of placement; `NO_MEMORY`.
-    pub(crate) fn map(&self, vmar: VmarId, request: MapRequest<Arc<VmObject>>) -> Result<usize, Status> {
+    pub(crate) fn map(
+        &self,
+        vmar: VmarId,
+        request: MapRequest<Arc<VmObject>>,
+    ) -> Result<usize, Status> {
         let (vmo, vmo_offset) = (request.vmo.clone(), request.vmo_offset);
         let (policy, flags) = (request.policy, request.flags);
         let mut space = self.space();
@@ -27,7 +31,15 @@ impl Engine {
         let (range, perms) = (host_range(&plan.range()), plan.perms());
         self.unmap_pieces(&space, plan.overwrites())?;
         let page = vmo_offset / host_memory::page::page_size() as u64;
-        let made = self.make_region(&space, &NewRegion { vmo: &vmo, range, page, policy })?;
+        let made = self.make_region(
+            &space,
+            &NewRegion {
+                vmo: &vmo,
+                range,
+                page,
+                policy,
+            },
+        )?;
         let (id, changes) = space.commit_map(plan);
         self.follow_changes(&space, &changes);
         if let Some(made) = made {
@@ -50,7 +62,13 @@ impl Engine {
     }
 
     /// Takes away what is mapped in a range, and the VMARs that lie in it.
-    pub(crate) fn unmap(&self, vmar: VmarId, addr: usize, len: usize, op_children: OpChildren) -> Result<(), Status> {
+    pub(crate) fn unmap(
+        &self,
+        vmar: VmarId,
+        addr: usize,
+        len: usize,
+        op_children: OpChildren,
+    ) -> Result<(), Status> {
         let mut space = self.space();
         let plan = space.plan_unmap(vmar, addr, len, op_children)?;
         self.carry_out(&mut space, plan).map(|changes| {
@@ -82,9 +100,13 @@ impl Engine {
         let plan = space.plan_protect(vmar, perms, addr, len, op_children)?;
         let mut done = Vec::new();
         for piece in plan.pieces() {
-            let Some(mapping) = space.get(piece.id) else { continue };
+            let Some(mapping) = space.get(piece.id) else {
+                continue;
+            };
             let range = host_range(&piece.range);
-            if let Err(status) = self.protect_region(mapping.vmo(), piece.id, range, prot(plan.perms())) {
+            if let Err(status) =
+                self.protect_region(mapping.vmo(), piece.id, range, prot(plan.perms()))
+            {
                 self.restore_permissions(&space, &done);
                 self.restore_permissions(&space, std::slice::from_ref(piece));
                 return Err(status);
@@ -95,7 +117,11 @@ impl Engine {
         Ok(())
     }
 
-    fn carry_out(&self, space: &mut Space, plan: UnmapPlan) -> Result<Vec<Change<Arc<VmObject>>>, Status> {
+    fn carry_out(
+        &self,
+        space: &mut Space,
+        plan: UnmapPlan,
+    ) -> Result<Vec<Change<Arc<VmObject>>>, Status> {
         self.unmap_pieces(space, plan.pieces())?;
         let changes = space.commit_unmap(plan);
         self.follow_changes(space, &changes);
@@ -105,13 +131,17 @@ impl Engine {
     /// The kernel's part of taking pieces of mappings away. What can fail without having changed anything comes first.
     fn unmap_pieces(&self, space: &Space, pieces: &[Piece]) -> Result<(), Status> {
         for piece in pieces {
-            let Some(mapping) = space.get(piece.id) else { continue };
+            let Some(mapping) = space.get(piece.id) else {
+                continue;
+            };
             if mapping.range() != piece.range {
                 self.share_for_cut(space, mapping.vmo(), piece.id)?;
             }
         }
         for piece in pieces {
-            let Some(mapping) = space.get(piece.id) else { continue };
+            let Some(mapping) = space.get(piece.id) else {
+                continue;
+            };
             if mapping.range() == piece.range {
                 self.remove_region(mapping.vmo(), piece.id)?;
             } else {
@@ -124,9 +154,15 @@ impl Engine {
     /// A private home has one mapping of everything: before a part of it is cut out, its pages move to a file.
     fn share_for_cut(&self, space: &Space, vmo: &VmObject, id: MappingId) -> Result<(), Status> {
         let mut state = vmo.family.lock();
-        let private = state.region_mut(vmo.memory, id).is_some_and(|region| matches!(region.backing, Backing::Private(_)));
+        let private = state
+            .region_mut(vmo.memory, id)
+            .is_some_and(|region| matches!(region.backing, Backing::Private(_)));
         drop(state);
-        if private { self.share(space, &vmo.family, vmo.memory) } else { Ok(()) }
+        if private {
+            self.share(space, &vmo.family, vmo.memory)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives the regions of cut mappings their new names.
@@ -142,19 +178,32 @@ impl Engine {
     }
 
     /// Undoes a mapping that could not get its permissions.
-    fn take_back(&self, space: &mut Space, id: MappingId, range: HostRange) -> Vec<Change<Arc<VmObject>>> {
+    fn take_back(
+        &self,
+        space: &mut Space,
+        id: MappingId,
+        range: HostRange,
+    ) -> Vec<Change<Arc<VmObject>>> {
         let vmar = space.get(id).map(|mapping| mapping.vmar());
-        let plan = vmar.and_then(|vmar| space.plan_unmap(vmar, range.start(), range.len(), OpChildren::No).ok());
-        plan.and_then(|plan| self.carry_out(space, plan).ok()).unwrap_or_default()
+        let plan = vmar.and_then(|vmar| {
+            space
+                .plan_unmap(vmar, range.start(), range.len(), OpChildren::No)
+                .ok()
+        });
+        plan.and_then(|plan| self.carry_out(space, plan).ok())
+            .unwrap_or_default()
     }
 
     /// Sets the permissions that the tree still has: a call that fails changes nothing. The kernel merges areas again here, which cannot
     /// run out of them.
     fn restore_permissions(&self, space: &Space, pieces: &[Piece]) {
         for piece in pieces {
-            let Some(mapping) = space.get(piece.id) else { continue };
+            let Some(mapping) = space.get(piece.id) else {
+                continue;
+            };
             for (range, perms) in mapping.perms_in(piece.range.clone()) {
-                let _ = self.protect_region(mapping.vmo(), piece.id, host_range(&range), prot(perms));
+                let _ =
+                    self.protect_region(mapping.vmo(), piece.id, host_range(&range), prot(perms));
             }
         }
     }

@@ -57,13 +57,24 @@ pub(crate) struct NewVmo {
 
 impl NewVmo {
     pub(crate) fn new(kind: VmoKind) -> NewVmo {
-        NewVmo { kind, name: Name::default(), resizable: false, immutable: false, root_offset: 0 }
+        NewVmo {
+            kind,
+            name: Name::default(),
+            resizable: false,
+            immutable: false,
+            root_offset: 0,
+        }
     }
 }
 
 impl VmObject {
     /// The object for a VMO that the family's tree already has.
-    pub(crate) fn new(family: &Arc<Family>, state: &mut FamilyState, vmo: VmoId, new: NewVmo) -> Arc<VmObject> {
+    pub(crate) fn new(
+        family: &Arc<Family>,
+        state: &mut FamilyState,
+        vmo: VmoId,
+        new: NewVmo,
+    ) -> Arc<VmObject> {
         let koid = new_koid();
         let memory = state.enter(vmo, koid, new.resizable);
         Arc::new(VmObject {
@@ -114,7 +125,10 @@ pub(crate) struct VmarObject {
 
 impl VmarObject {
     pub(crate) fn new(id: VmarId) -> VmarObject {
-        VmarObject { koid: new_koid(), id }
+        VmarObject {
+            koid: new_koid(),
+            id,
+        }
     }
 }
 

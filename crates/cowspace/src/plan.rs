@@ -46,15 +46,22 @@ pub(crate) struct Plan {
 impl Plan {
     /// All of one layer at its own offsets.
     pub(crate) fn single(layer: LayerId, pages: u64) -> Plan {
-        Plan { segments: vec![Segment { pages: 0..pages, place: Place::In(layer, 0) }] }
+        Plan {
+            segments: vec![Segment {
+                pages: 0..pages,
+                place: Place::In(layer, 0),
+            }],
+        }
     }
 
     /// The segments for a memory whose pages lie where `runs` (sorted, without gaps) say; `layer_pages` is each layer's length.
     pub(crate) fn choose(runs: &[Run], layer_pages: impl Fn(LayerId) -> u64) -> Plan {
         let end = runs.last().map_or(0, |run| run.pages.end);
         let base = base_segments(runs, end, &layer_pages);
-        let mut long: Vec<&Run> =
-            runs.iter().filter(|run| run.pages.end - run.pages.start >= LONG_RUN && !shown_by(&base, run)).collect();
+        let mut long: Vec<&Run> = runs
+            .iter()
+            .filter(|run| run.pages.end - run.pages.start >= LONG_RUN && !shown_by(&base, run))
+            .collect();
         long.sort_by_key(|run| std::cmp::Reverse(run.pages.end - run.pages.start));
         long.truncate(MAX_LONG_RUNS);
         long.sort_by_key(|run| run.pages.start);
@@ -63,7 +70,10 @@ impl Plan {
         let mut at = 0;
         for run in long {
             plan.push_part(&base, at..run.pages.start);
-            plan.push(Segment { pages: run.pages.clone(), place: run.place });
+            plan.push(Segment {
+                pages: run.pages.clone(),
+                place: run.place,
+            });
             at = run.pages.end;
         }
         plan.push_part(&base, at..end);
@@ -77,12 +87,16 @@ impl Plan {
 
     /// Whether a part of the mapping shows `layer`.
     pub(crate) fn uses(&self, layer: LayerId) -> bool {
-        self.segments.iter().any(|segment| matches!(segment.place, Place::In(id, _) if id == layer))
+        self.segments
+            .iter()
+            .any(|segment| matches!(segment.place, Place::In(id, _) if id == layer))
     }
 
     /// What the mapping shows at `page` as long as the process has no private page there.
     pub(crate) fn shows(&self, page: u64) -> Place {
-        let after = self.segments.partition_point(|segment| segment.pages.start <= page);
+        let after = self
+            .segments
+            .partition_point(|segment| segment.pages.start <= page);
         match after.checked_sub(1).map(|i| &self.segments[i]) {
             Some(segment) if segment.pages.contains(&page) => segment.at(page),
             _ => Place::Zero,
@@ -92,7 +106,8 @@ impl Plan {
     /// Calls `f` for each part of `run` in which the mapping shows something else than the run's place.
     pub(crate) fn exceptions(&self, run: &Run, mut f: impl FnMut(Run)) {
         for segment in &self.segments {
-            let pages = segment.pages.start.max(run.pages.start)..segment.pages.end.min(run.pages.end);
+            let pages =
+                segment.pages.start.max(run.pages.start)..segment.pages.end.min(run.pages.end);
             if pages.is_empty() {
                 continue;
             }
@@ -107,14 +122,20 @@ impl Plan {
         for segment in base {
             let part = segment.pages.start.max(pages.start)..segment.pages.end.min(pages.end);
             if !part.is_empty() {
-                self.push(Segment { place: segment.at(part.start), pages: part });
+                self.push(Segment {
+                    place: segment.at(part.start),
+                    pages: part,
+                });
             }
         }
     }
 
     fn push(&mut self, segment: Segment) {
         match self.segments.last_mut() {
-            Some(last) if last.pages.end == segment.pages.start && last.at(segment.pages.start) == segment.place => {
+            Some(last)
+                if last.pages.end == segment.pages.start
+                    && last.at(segment.pages.start) == segment.place =>
+            {
                 last.pages.end = segment.pages.end;
             }
             _ => self.segments.push(segment),
@@ -140,8 +161,12 @@ fn base_segments(runs: &[Run], end: u64, layer_pages: &impl Fn(LayerId) -> u64) 
         }
     }
     // The layer's number breaks ties, so that the same memory always gets the same plan.
-    let Some((&(layer, shift), _)) = pages_at.iter().max_by_key(|&(&key, &pages)| (pages, key)) else {
-        return vec![Segment { pages: 0..end, place: Place::Zero }];
+    let Some((&(layer, shift), _)) = pages_at.iter().max_by_key(|&(&key, &pages)| (pages, key))
+    else {
+        return vec![Segment {
+            pages: 0..end,
+            place: Place::Zero,
+        }];
     };
     let clamp = |page: i128| page.clamp(0, i128::from(end)) as u64;
     let reach = clamp(-shift)..clamp(i128::from(layer_pages(layer)) - shift);
@@ -152,7 +177,10 @@ fn base_segments(runs: &[Run], end: u64, layer_pages: &impl Fn(LayerId) -> u64) 
         }
     };
     add(0..reach.start, Place::Zero);
-    add(reach.clone(), Place::In(layer, (i128::from(reach.start) + shift) as u64));
+    add(
+        reach.clone(),
+        Place::In(layer, (i128::from(reach.start) + shift) as u64),
+    );
     add(reach.end.max(reach.start)..end, Place::Zero);
     base
 }
@@ -178,7 +206,8 @@ mod tests {
 
     fn exceptions(plan: &Plan, runs: &[Run]) -> Vec<Run> {
         let mut found = Vec::new();
-        runs.iter().for_each(|run| plan.exceptions(run, |e| found.push(e)));
+        runs.iter()
+            .for_each(|run| plan.exceptions(run, |e| found.push(e)));
         found
     }
 
@@ -214,8 +243,14 @@ mod tests {
         assert_eq!(
             plan.segments(),
             [
-                Segment { pages: 0..10, place: Place::In(A, 90) },
-                Segment { pages: 10..40, place: Place::Zero }
+                Segment {
+                    pages: 0..10,
+                    place: Place::In(A, 90)
+                },
+                Segment {
+                    pages: 10..40,
+                    place: Place::Zero
+                }
             ]
         );
         // A layer that begins in the middle of the memory.
@@ -228,11 +263,24 @@ mod tests {
     #[test]
     fn the_number_of_segments_is_bounded() {
         let runs: Vec<Run> = (0..1000)
-            .map(|i| run(i * 20..(i + 1) * 20, if i % 2 == 0 { Place::In(A, i * 20) } else { Place::In(B, i * 20) }))
+            .map(|i| {
+                run(
+                    i * 20..(i + 1) * 20,
+                    if i % 2 == 0 {
+                        Place::In(A, i * 20)
+                    } else {
+                        Place::In(B, i * 20)
+                    },
+                )
+            })
             .collect();
         let plan = Plan::choose(&runs, |_| 20_000);
         assert!(plan.segments().len() <= 2 * MAX_LONG_RUNS + 1);
-        let seen: u64 = plan.segments().iter().map(|s| s.pages.end - s.pages.start).sum();
+        let seen: u64 = plan
+            .segments()
+            .iter()
+            .map(|s| s.pages.end - s.pages.start)
+            .sum();
         assert_eq!(seen, 20_000);
     }
 

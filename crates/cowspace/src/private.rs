@@ -27,7 +27,9 @@ impl Content<'_> {
         let bytes = at..at + into.len() as u64;
         self.state.read_layers(self.memory, into, at)?;
         let pages = page_range(&bytes);
-        let Some(range) = region.addresses(pages.start, pages.end) else { return Ok(()) };
+        let Some(range) = region.addresses(pages.start, pages.end) else {
+            return Ok(());
+        };
         let mut result = Ok(());
         self.engine
             .pagemap
@@ -42,13 +44,22 @@ impl Content<'_> {
     }
 
     /// Reads what of `bytes` lies in `part`, whose pages are private: no access to them faults to the handler.
-    fn read_present(&self, region: &Region, part: HostRange, bytes: &Range<u64>, into: &mut [u8]) -> Result<(), Status> {
+    fn read_present(
+        &self,
+        region: &Region,
+        part: HostRange,
+        bytes: &Range<u64>,
+        into: &mut [u8],
+    ) -> Result<(), Status> {
         let first = region.page_at(part.start()) * page_size() as u64;
         let start = first.max(bytes.start);
         let end = (first + part.len() as u64).min(bytes.end);
         let into = &mut into[(start - bytes.start) as usize..(end - bytes.start) as usize];
         let address = part.start() + (start - first) as usize;
-        self.engine.memory.read(self.engine.reservation, address, into).map_err(no_memory("reading a private mapping"))
+        self.engine
+            .memory
+            .read(self.engine.reservation, address, into)
+            .map_err(no_memory("reading a private mapping"))
     }
 
     /// Writes bytes of the memory.
@@ -57,11 +68,14 @@ impl Content<'_> {
         let pages = page_range(&bytes);
         let region = self.private_region();
         let (policy, start) = (region.policy, region.range.start());
-        let Some(range) = region.addresses(pages.start, pages.end) else { return Ok(()) };
+        let Some(range) = region.addresses(pages.start, pages.end) else {
+            return Ok(());
+        };
         if policy == Policy::Traced
             && let Some(tracer) = self.engine.started_tracer()
         {
-            self.engine.install(&mut self.state, tracer, self.memory, range)?;
+            self.engine
+                .install(&mut self.state, tracer, self.memory, range)?;
             tracer.protect(range, Protect::None)?;
         }
         let engine = self.engine;
@@ -73,15 +87,22 @@ impl Content<'_> {
 
     /// Gives each page of a range a private page, changing no byte.
     pub(crate) fn commit_private(&mut self, pages: &Range<u64>) -> Result<(), Status> {
-        let Home::Private { layer } = self.state.pages(self.memory).home else { return Ok(()) };
-        let Some(range) = self.private_region().addresses(pages.start, pages.end) else { return Ok(()) };
+        let Home::Private { layer } = self.state.pages(self.memory).home else {
+            return Ok(());
+        };
+        let Some(range) = self.private_region().addresses(pages.start, pages.end) else {
+            return Ok(());
+        };
         let engine = self.engine;
         // Where the mapping is writable the kernel breaks the sharing itself, so that no store is lost. Touching waits for the handler, which wants the family.
-        let populated = MutexGuard::unlocked(&mut self.state, || engine.reservation.populate_write(range));
+        let populated =
+            MutexGuard::unlocked(&mut self.state, || engine.reservation.populate_write(range));
         if populated.is_err() {
             self.rewrite(pages)?;
         }
-        self.state.tree.own(self.memory, pages.clone(), layer, pages.start);
+        self.state
+            .tree
+            .own(self.memory, pages.clone(), layer, pages.start);
         Ok(())
     }
 
@@ -91,8 +112,12 @@ impl Content<'_> {
         let size = page_size() as u64;
         let engine = self.engine;
         for page in pages.clone() {
-            let Some(range) = self.private_region().addresses(page, page + 1) else { continue };
-            if MutexGuard::unlocked(&mut self.state, || engine.reservation.populate_write(range)).is_ok() {
+            let Some(range) = self.private_region().addresses(page, page + 1) else {
+                continue;
+            };
+            if MutexGuard::unlocked(&mut self.state, || engine.reservation.populate_write(range))
+                .is_ok()
+            {
                 continue;
             }
             let bytes = &mut bounce.all()[..size as usize];
@@ -122,13 +147,17 @@ impl Engine {
         let mut missing = Vec::new();
         let mut done = range.start();
         self.pagemap
-            .scan(range, PageFlags::PRIVATE | PageFlags::FILE | PageFlags::ZERO, |part, flags| {
-                // A protected page that is not present may be no page but a mark that one was here.
-                if !flags.contains(PageFlags::SWAPPED | PageFlags::WRITE_PROTECTED) {
-                    missing.push(done..part.start());
-                    done = part.end();
-                }
-            })
+            .scan(
+                range,
+                PageFlags::PRIVATE | PageFlags::FILE | PageFlags::ZERO,
+                |part, flags| {
+                    // A protected page that is not present may be no page but a mark that one was here.
+                    if !flags.contains(PageFlags::SWAPPED | PageFlags::WRITE_PROTECTED) {
+                        missing.push(done..part.start());
+                        done = part.end();
+                    }
+                },
+            )
             .map_err(no_memory("scanning a mapping"))?;
         missing.push(done..range.end());
         for at in missing.into_iter().flat_map(|part| part.step_by(size)) {
@@ -136,11 +165,16 @@ impl Engine {
             let first = state.pages(memory).regions[0].page_at(at);
             state.read_layers(memory, bytes, first * size as u64)?;
             loop {
-                match tracer.uffd.copy(at, CopyFrom::Bytes(bytes), Protect::None, Wake::Wake) {
+                match tracer
+                    .uffd
+                    .copy(at, CopyFrom::Bytes(bytes), Protect::None, Wake::Wake)
+                {
                     // A thread touched the page meanwhile, and the handler was first.
                     Ok(()) | Err(UffdError::Exists) => break,
                     // The address space is changing until the handler has read of it, and it may be waiting for the family.
-                    Err(UffdError::Again { .. }) => MutexGuard::unlocked(state, std::thread::yield_now),
+                    Err(UffdError::Again { .. }) => {
+                        MutexGuard::unlocked(state, std::thread::yield_now)
+                    }
                     Err(error) => return Err(no_memory("installing a page")(error)),
                 }
             }

@@ -37,7 +37,14 @@ enum Zeros {
 }
 
 impl Candidates {
-    fn add(&mut self, state: &FamilyState, memory: MemoryId, own: LayerId, pages: Range<u64>, zeros: Zeros) {
+    fn add(
+        &mut self,
+        state: &FamilyState,
+        memory: MemoryId,
+        own: LayerId,
+        pages: Range<u64>,
+        zeros: Zeros,
+    ) {
         for Run { pages, place } in state.runs_in(memory, pages) {
             match place {
                 Place::In(layer, _) if layer == own => {}
@@ -52,7 +59,10 @@ impl Candidates {
     }
 
     /// The changed pages, once those that must be are compared with what `read` reads of the home.
-    fn resolve(mut self, mut read: impl FnMut(&mut [u8], u64) -> Result<(), Status>) -> Result<Vec<Range<u64>>, Status> {
+    fn resolve(
+        mut self,
+        mut read: impl FnMut(&mut [u8], u64) -> Result<(), Status>,
+    ) -> Result<Vec<Range<u64>>, Status> {
         if self.compare.is_empty() {
             return Ok(self.changed);
         }
@@ -98,13 +108,18 @@ impl Content<'_> {
                     candidates.add(&self.state, memory, own, pages, Zeros::Compare);
                 })
                 .map_err(no_memory("reading a file's extents"))?;
-                let read = |into: &mut [u8], at| file.read_at(into, at).map_err(no_memory("reading a file"));
+                let read = |into: &mut [u8], at| {
+                    file.read_at(into, at).map_err(no_memory("reading a file"))
+                };
                 (own, candidates.resolve(read)?)
             }
             Home::Private { layer } => {
                 let own = *layer;
                 let candidates = self.private_candidates(own)?;
-                (own, candidates.resolve(|into, at| self.read_private(into, at))?)
+                (
+                    own,
+                    candidates.resolve(|into, at| self.read_private(into, at))?,
+                )
             }
         };
         for pages in changed {
@@ -119,7 +134,9 @@ impl Content<'_> {
     fn private_candidates(&self, own: LayerId) -> Result<Candidates, Status> {
         let state = &self.state;
         let region = &state.pages(self.memory).regions[0];
-        let Backing::Private(plan) = &region.backing else { return Err(Status::INTERNAL) };
+        let Backing::Private(plan) = &region.backing else {
+            return Err(Status::INTERNAL);
+        };
         let mut candidates = Candidates::default();
         self.engine
             .pagemap
@@ -155,7 +172,11 @@ impl FamilyState {
     ) -> Result<(), Status> {
         let size = page_size() as u64;
         let end = self.tree.pages(memory);
-        let zeros = if complete { Zeros::Changed } else { Zeros::Compare };
+        let zeros = if complete {
+            Zeros::Changed
+        } else {
+            Zeros::Compare
+        };
         let mut candidates = Candidates::default();
         let mut held = 0;
         layer
@@ -165,7 +186,11 @@ impl FamilyState {
                 candidates.add(self, memory, id, pages, zeros);
             })
             .map_err(no_memory("reading a layer's extents"))?;
-        let changed = candidates.resolve(|into, at| layer.read_at(into, at).map_err(no_memory("reading a layer")))?;
+        let changed = candidates.resolve(|into, at| {
+            layer
+                .read_at(into, at)
+                .map_err(no_memory("reading a layer"))
+        })?;
         self.add_layer(id, Arc::new(layer), held);
         for pages in changed {
             let first = pages.start;
@@ -177,7 +202,11 @@ impl FamilyState {
     /// The pages of the memory's own map that lie in `layer`.
     pub(crate) fn own_extents(&self, memory: MemoryId, layer: LayerId) -> Vec<Range<u64>> {
         let mine = |run: &Run| matches!(run.place, Place::In(id, _) if id == layer);
-        self.tree.own_runs(memory).filter(mine).map(|run| run.pages).collect()
+        self.tree
+            .own_runs(memory)
+            .filter(mine)
+            .map(|run| run.pages)
+            .collect()
     }
 
     /// Copies pages that this memory alone still sees, and that keep large layers alive, to one new layer.
@@ -192,10 +221,13 @@ impl FamilyState {
             return Ok(());
         }
         let size = page_size() as u64;
-        let file = host_memory::memfd::MemFd::create("cowspace-vmo", self.tree.pages(memory) * size)
-            .map_err(no_memory("making a file"))?;
+        let file =
+            host_memory::memfd::MemFd::create("cowspace-vmo", self.tree.pages(memory) * size)
+                .map_err(no_memory("making a file"))?;
         self.copy_runs(&runs, &file)?;
-        let Ok(layer) = file.seal() else { return Err(Status::NO_MEMORY) };
+        let Ok(layer) = file.seal() else {
+            return Err(Status::NO_MEMORY);
+        };
         let id = new_layer_id();
         let held = runs.iter().map(|run| run.pages.end - run.pages.start).sum();
         self.add_layer(id, Arc::new(layer), held);
@@ -207,7 +239,11 @@ impl FamilyState {
     }
 
     /// Copies all that lies in layers of what the memory sees to the same places in a file.
-    pub(crate) fn copy_layers(&self, memory: MemoryId, file: &host_memory::memfd::MemFd) -> Result<(), Status> {
+    pub(crate) fn copy_layers(
+        &self,
+        memory: MemoryId,
+        file: &host_memory::memfd::MemFd,
+    ) -> Result<(), Status> {
         self.copy_runs(&self.runs(memory), file)
     }
 
@@ -215,16 +251,25 @@ impl FamilyState {
         let size = page_size() as u64;
         let mut bounce = Bounce::new()?;
         for run in runs {
-            let Place::In(id, _) = run.place else { continue };
-            let Some(layer) = self.layer(id) else { continue };
+            let Place::In(id, _) = run.place else {
+                continue;
+            };
+            let Some(layer) = self.layer(id) else {
+                continue;
+            };
             let mut at = run.pages.start;
             while at < run.pages.end {
                 let bytes = bounce.all();
                 let pages = (run.pages.end - at).min(bytes.len() as u64 / size);
                 let bytes = &mut bytes[..(pages * size) as usize];
-                let Place::In(_, from) = advance(run.place, at - run.pages.start) else { break };
-                layer.read_at(bytes, from * size).map_err(no_memory("reading a layer"))?;
-                file.write_at(bytes, at * size).map_err(no_memory("writing a file"))?;
+                let Place::In(_, from) = advance(run.place, at - run.pages.start) else {
+                    break;
+                };
+                layer
+                    .read_at(bytes, from * size)
+                    .map_err(no_memory("reading a layer"))?;
+                file.write_at(bytes, at * size)
+                    .map_err(no_memory("writing a file"))?;
                 at += pages;
             }
         }

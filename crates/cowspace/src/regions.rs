@@ -45,21 +45,36 @@ impl Engine {
     /// # Errors
     ///
     /// `NO_MEMORY`: the kernel has no page, no descriptor or no VMA left. Then nothing is mapped in the range.
-    pub(crate) fn make_region(&self, space: &Space, new: &NewRegion<'_>) -> Result<Option<MadeRegion>, Status> {
+    pub(crate) fn make_region(
+        &self,
+        space: &Space,
+        new: &NewRegion<'_>,
+    ) -> Result<Option<MadeRegion>, Status> {
         let family = &new.vmo.family;
         let memory = new.vmo.memory;
-        let Some((range, page)) = self.inside(&family.lock(), new) else { return Ok(None) };
+        let Some((range, page)) = self.inside(&family.lock(), new) else {
+            return Ok(None);
+        };
         self.make_way(space, family, memory, range, page)?;
 
         let mut state = family.lock();
-        let private = state.pages(memory).regions.is_empty() && !matches!(state.pages(memory).home, Home::MemFd { .. });
-        let backing = if private && !state.tree.is_blank(memory) && covers(&state, memory, range, page) {
-            self.map_private(&mut state, memory, range, new.policy).map(Backing::Private)
-        } else {
-            self.map_shared(&mut state, memory, range, page, new.policy).map(|()| Backing::Shared)
-        };
+        let private = state.pages(memory).regions.is_empty()
+            && !matches!(state.pages(memory).home, Home::MemFd { .. });
+        let backing =
+            if private && !state.tree.is_blank(memory) && covers(&state, memory, range, page) {
+                self.map_private(&mut state, memory, range, new.policy)
+                    .map(Backing::Private)
+            } else {
+                self.map_shared(&mut state, memory, range, page, new.policy)
+                    .map(|()| Backing::Shared)
+            };
         match backing {
-            Ok(backing) => Ok(Some(MadeRegion { range, page, policy: new.policy, backing })),
+            Ok(backing) => Ok(Some(MadeRegion {
+                range,
+                page,
+                policy: new.policy,
+                backing,
+            })),
             Err(status) => {
                 drop(state);
                 // If this fails, too, an area without permissions stays that the next mapping replaces.
@@ -86,21 +101,35 @@ impl Engine {
             self.faults.insert(&vmo.family, vmo.memory, &region);
         }
         if matches!(region.backing, Backing::Private(_)) {
-            state.pages_mut(vmo.memory).home = Home::Private { layer: crate::family::new_layer_id() };
+            state.pages_mut(vmo.memory).home = Home::Private {
+                layer: crate::family::new_layer_id(),
+            };
         }
         state.pages_mut(vmo.memory).regions.push(region);
     }
 
     /// Sets the permissions of the part of `range` that the region covers.
-    pub(crate) fn protect_region(&self, vmo: &VmObject, id: MappingId, range: HostRange, prot: Prot) -> Result<(), Status> {
+    pub(crate) fn protect_region(
+        &self,
+        vmo: &VmObject,
+        id: MappingId,
+        range: HostRange,
+        prot: Prot,
+    ) -> Result<(), Status> {
         let mut state = vmo.family.lock();
-        let Some(region) = state.region_mut(vmo.memory, id) else { return Ok(()) };
-        let Some(part) = intersect(region.range, range) else { return Ok(()) };
+        let Some(region) = state.region_mut(vmo.memory, id) else {
+            return Ok(());
+        };
+        let Some(part) = intersect(region.range, range) else {
+            return Ok(());
+        };
         if part != region.range {
             region.uniform = false;
         }
         drop(state);
-        self.reservation.protect(part, prot).map_err(no_memory("changing permissions"))
+        self.reservation
+            .protect(part, prot)
+            .map_err(no_memory("changing permissions"))
     }
 
     /// Unmaps a region, all of it. If its memory lives on, what only the mapping held is kept.
@@ -108,7 +137,9 @@ impl Engine {
         let mut state = vmo.family.lock();
         // The VMAR tree has the last reference: the memory ends with the mapping.
         let ends = Arc::strong_count(vmo) == 1 && state.pages(vmo.memory).is_only_vmo();
-        let Some(region) = state.region_mut(vmo.memory, id) else { return Ok(()) };
+        let Some(region) = state.region_mut(vmo.memory, id) else {
+            return Ok(());
+        };
         let range = region.range;
         let private = matches!(region.backing, Backing::Private(_));
         drop(state);
@@ -128,19 +159,33 @@ impl Engine {
     }
 
     /// Unmaps a part of a region of a memory in its shared home.
-    pub(crate) fn clear_part(&self, vmo: &VmObject, id: MappingId, part: HostRange) -> Result<(), Status> {
+    pub(crate) fn clear_part(
+        &self,
+        vmo: &VmObject,
+        id: MappingId,
+        part: HostRange,
+    ) -> Result<(), Status> {
         let mut state = vmo.family.lock();
-        let part = state.region_mut(vmo.memory, id).and_then(|region| intersect(region.range, part));
+        let part = state
+            .region_mut(vmo.memory, id)
+            .and_then(|region| intersect(region.range, part));
         drop(state);
         part.map_or(Ok(()), |part| self.release(part))
     }
 
     /// Replaces the region `old` of a memory in its shared home by what is left of it. The pieces keep their pages; the kernel keeps
     /// their registration.
-    pub(crate) fn split_region(&self, vmo: &VmObject, old: MappingId, rest: &[(MappingId, HostRange)]) {
+    pub(crate) fn split_region(
+        &self,
+        vmo: &VmObject,
+        old: MappingId,
+        rest: &[(MappingId, HostRange)],
+    ) {
         let mut state = vmo.family.lock();
         let pages = state.pages_mut(vmo.memory);
-        let Some(index) = pages.regions.iter().position(|region| region.id == old) else { return };
+        let Some(index) = pages.regions.iter().position(|region| region.id == old) else {
+            return;
+        };
         let region = pages.regions.remove(index);
         let mut pieces = Vec::new();
         for &(id, range) in rest {
@@ -167,7 +212,9 @@ impl Engine {
 
     /// Gives a range back to the reservation. Threads that wait for a fault in it try again, and get SIGSEGV.
     fn release(&self, range: HostRange) -> Result<(), Status> {
-        self.reservation.release(range).map_err(no_memory("unmapping"))?;
+        self.reservation
+            .release(range)
+            .map_err(no_memory("unmapping"))?;
         if let Some(tracer) = self.started_tracer() {
             tracer.wake(range);
         }
@@ -179,10 +226,15 @@ impl Engine {
     fn inside(&self, state: &FamilyState, new: &NewRegion<'_>) -> Option<(HostRange, u64)> {
         let window = new.vmo.window(state);
         let page = window.start + new.page;
-        if state.pages(new.vmo.memory).resizable && !matches!(new.vmo.kind, crate::object::VmoKind::Slice(_)) {
+        if state.pages(new.vmo.memory).resizable
+            && !matches!(new.vmo.kind, crate::object::VmoKind::Slice(_))
+        {
             return Some((new.range, page));
         }
-        let pages = window.end.saturating_sub(page).min(new.range.pages() as u64);
+        let pages = window
+            .end
+            .saturating_sub(page)
+            .min(new.range.pages() as u64);
         let range = new.range.sub(0, pages as usize * page_size())?;
         (!range.is_empty()).then_some((range, page))
     }
@@ -204,9 +256,12 @@ impl Engine {
                 self.share(space, family, memory)
             }
             // Its own file, not complete and not mapped: as a layer it can be mapped privately.
-            (Home::MemFd { complete: false, .. }, true) if covers(&state, memory, range, page) => {
-                state.settle(memory)
-            }
+            (
+                Home::MemFd {
+                    complete: false, ..
+                },
+                true,
+            ) if covers(&state, memory, range, page) => state.settle(memory),
             _ => Ok(()),
         }
     }
@@ -221,7 +276,9 @@ impl Engine {
     ) -> Result<Plan, Status> {
         let size = page_size() as u64;
         let runs = state.runs(memory);
-        let plan = Plan::choose(&runs, |id| state.layer(id).map_or(0, |layer| layer.len() / size));
+        let plan = Plan::choose(&runs, |id| {
+            state.layer(id).map_or(0, |layer| layer.len() / size)
+        });
         for segment in plan.segments() {
             let part = range
                 .sub(
@@ -230,10 +287,14 @@ impl Engine {
                 )
                 .ok_or(Status::INTERNAL)?;
             let source = match segment.place {
-                Place::In(id, page) => Source::Private(state.layer(id).ok_or(Status::INTERNAL)?, page * size),
+                Place::In(id, page) => {
+                    Source::Private(state.layer(id).ok_or(Status::INTERNAL)?, page * size)
+                }
                 Place::Zero => Source::Anonymous,
             };
-            self.reservation.map(part, source, Prot::empty()).map_err(no_memory("mapping a layer"))?;
+            self.reservation
+                .map(part, source, Prot::empty())
+                .map_err(no_memory("mapping a layer"))?;
             if policy == Policy::Traced {
                 let tracer = self.tracer().ok_or(Status::INTERNAL)?;
                 tracer
@@ -249,7 +310,13 @@ impl Engine {
     }
 
     /// Copies in what the mapping shows wrong, before anybody can look.
-    fn fill_exceptions(&self, state: &FamilyState, runs: &[Run], plan: &Plan, range: HostRange) -> Result<(), Status> {
+    fn fill_exceptions(
+        &self,
+        state: &FamilyState,
+        runs: &[Run],
+        plan: &Plan,
+        range: HostRange,
+    ) -> Result<(), Status> {
         let size = page_size() as u64;
         let mut wrong = Vec::new();
         for run in runs {
@@ -261,16 +328,24 @@ impl Engine {
                 self.fill_zeros(state, &run, plan, range)?;
                 continue;
             }
-            let Place::In(id, first) = run.place else { continue };
+            let Place::In(id, first) = run.place else {
+                continue;
+            };
             let layer = state.layer(id).ok_or(Status::INTERNAL)?;
             let mut at = run.pages.start;
             while at < run.pages.end {
                 let bytes = bounce.all();
                 let pages = (run.pages.end - at).min(bytes.len() as u64 / size);
                 let bytes = &mut bytes[..(pages * size) as usize];
-                layer.read_at(bytes, (first + at - run.pages.start) * size).map_err(no_memory("reading a layer"))?;
+                layer
+                    .read_at(bytes, (first + at - run.pages.start) * size)
+                    .map_err(no_memory("reading a layer"))?;
                 self.memory
-                    .write(self.reservation, range.start() + (at * size) as usize, bytes)
+                    .write(
+                        self.reservation,
+                        range.start() + (at * size) as usize,
+                        bytes,
+                    )
                     .map_err(no_memory("filling a mapping"))?;
                 at += pages;
             }
@@ -279,16 +354,27 @@ impl Engine {
     }
 
     /// Zeros where the mapped layer has data.
-    fn fill_zeros(&self, state: &FamilyState, run: &Run, plan: &Plan, range: HostRange) -> Result<(), Status> {
+    fn fill_zeros(
+        &self,
+        state: &FamilyState,
+        run: &Run,
+        plan: &Plan,
+        range: HostRange,
+    ) -> Result<(), Status> {
         let size = page_size() as u64;
-        let Place::In(id, first) = plan.shows(run.pages.start) else { return Ok(()) };
+        let Place::In(id, first) = plan.shows(run.pages.start) else {
+            return Ok(());
+        };
         let layer = state.layer(id).ok_or(Status::INTERNAL)?;
         let zeros = Bounce::new()?;
         let mut data = Vec::new();
         let bytes = first * size..(first + run.pages.end - run.pages.start) * size;
-        layer.data(bytes.clone(), |part| data.push(part)).map_err(no_memory("reading a layer's extents"))?;
+        layer
+            .data(bytes.clone(), |part| data.push(part))
+            .map_err(no_memory("reading a layer's extents"))?;
         for part in data {
-            let start = range.start() + (run.pages.start * size + part.start - bytes.start) as usize;
+            let start =
+                range.start() + (run.pages.start * size + part.start - bytes.start) as usize;
             let end = start + (part.end - part.start) as usize;
             for at in (start..end).step_by(zeros.bytes().len()) {
                 let len = zeros.bytes().len().min(end - at);
@@ -313,24 +399,33 @@ impl Engine {
         if policy == Policy::Native {
             state.complete(memory)?;
         }
-        let Home::MemFd { file, complete, .. } = &state.pages(memory).home else { return Err(Status::INTERNAL) };
+        let Home::MemFd { file, complete, .. } = &state.pages(memory).home else {
+            return Err(Status::INTERNAL);
+        };
         let offset = page * page_size() as u64;
         self.reservation
             .map(range, Source::Shared(file, offset), Prot::empty())
             .map_err(no_memory("mapping a file"))?;
         if !complete {
             let tracer = self.tracer().ok_or(Status::INTERNAL)?;
-            tracer.uffd.register(self.reservation, range, Modes::MISSING).map_err(no_memory("registering a mapping"))?;
+            tracer
+                .uffd
+                .register(self.reservation, range, Modes::MISSING)
+                .map_err(no_memory("registering a mapping"))?;
         }
         Ok(())
     }
 
     /// The pieces of a region that are one VMA each, with their permissions.
     pub(crate) fn pieces(&self, space: &Space, region: &Region) -> Vec<(HostRange, Prot)> {
-        let Some(mapping) = space.get(region.id) else { return Vec::new() };
+        let Some(mapping) = space.get(region.id) else {
+            return Vec::new();
+        };
         mapping
             .perms_in(mapping.range())
-            .filter_map(|(range, perms)| Some((intersect(region.range, host_range(&range))?, prot(perms))))
+            .filter_map(|(range, perms)| {
+                Some((intersect(region.range, host_range(&range))?, prot(perms)))
+            })
             .collect()
     }
 }
@@ -378,5 +473,9 @@ fn covers(state: &FamilyState, memory: MemoryId, range: HostRange, page: u64) ->
 pub(crate) fn intersect(a: HostRange, b: HostRange) -> Option<HostRange> {
     let start = a.start().max(b.start());
     let end = a.end().min(b.end());
-    if start < end { HostRange::new(start, end - start) } else { None }
+    if start < end {
+        HostRange::new(start, end - start)
+    } else {
+        None
+    }
 }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fault_handler::{Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver};
+use fault_handler::{
+    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver,
+};
 use host_memory::page::{HostRange, page_size};
 use host_memory::probe::Probe;
 use host_memory::uffd::{Modes, Uffd};
@@ -58,11 +60,22 @@ impl Tracer {
         let writes = probe.write_tracking.is_yes();
         let start = || -> Result<Tracer, Box<dyn std::error::Error>> {
             let uffd = Arc::new(Uffd::open()?);
-            let resolver = Arc::new(EngineResolver { table: table.clone(), writes });
+            let resolver = Arc::new(EngineResolver {
+                table: table.clone(),
+                writes,
+            });
             let handler = FaultHandler::spawn(uffd.clone(), resolver, Options::default())?;
-            Ok(Tracer { uffd, handler, writes })
+            Ok(Tracer {
+                uffd,
+                handler,
+                writes,
+            })
         };
-        start().inspect_err(|error| tracing::warn!(%error, "traced mode does not start: mappings are native")).ok()
+        start()
+            .inspect_err(
+                |error| tracing::warn!(%error, "traced mode does not start: mappings are native"),
+            )
+            .ok()
     }
 
     /// How a private mapping is registered, over a layer or as anonymous memory (which has no pages to map without copying).
@@ -76,7 +89,12 @@ impl Tracer {
 
 impl FaultTable {
     pub(crate) fn insert(&self, family: &Arc<Family>, memory: MemoryId, region: &Region) {
-        let target = Target { range: region.range, family: family.clone(), memory, id: region.id };
+        let target = Target {
+            range: region.range,
+            family: family.clone(),
+            memory,
+            id: region.id,
+        };
         self.regions.write().insert(region.range.start(), target);
     }
 
@@ -96,16 +114,27 @@ impl FaultTable {
 
 impl Resolver for EngineResolver {
     fn resolve(&self, fault: &Fault, install: Installer<'_>) -> Outcome {
-        let Some(target) = self.table.find(fault.page) else { return install.retry() };
+        let Some(target) = self.table.find(fault.page) else {
+            return install.retry();
+        };
         let state = target.family.lock();
-        let region = state.find(target.memory).and_then(|pages| pages.regions.iter().find(|region| region.id == target.id));
+        let region = state
+            .find(target.memory)
+            .and_then(|pages| pages.regions.iter().find(|region| region.id == target.id));
         match region {
             Some(region) if region.parked => install.park(),
             Some(region) if region.range.contains(fault.page) => match &region.backing {
                 Backing::Shared => resolve_shared(&state, target.memory, region, fault, install),
                 Backing::Private(plan) => {
                     let page = region.page_at(fault.page);
-                    self.resolve_private(&state, target.memory, region, plan.shows(page), fault, install)
+                    self.resolve_private(
+                        &state,
+                        target.memory,
+                        region,
+                        plan.shows(page),
+                        fault,
+                        install,
+                    )
                 }
             },
             // The mapping has changed since the fault: the thread tries again and meets what is there now.
@@ -129,9 +158,15 @@ impl EngineResolver {
             return install.unprotect();
         }
         let page = region.page_at(fault.page);
-        let protect = if self.writes && !fault.write { Protect::Write } else { Protect::None };
+        let protect = if self.writes && !fault.write {
+            Protect::Write
+        } else {
+            Protect::None
+        };
         let place = state.tree.resolve(memory, page);
-        let Place::In(layer, layer_page) = place else { return zeros(fault, install) };
+        let Place::In(layer, layer_page) = place else {
+            return zeros(fault, install);
+        };
         let Some(bytes) = state.layer(layer) else {
             // The memory's own private page is gone, and nothing in the engine takes one away without telling the tree.
             return install.poison("a private page was discarded behind the engine's back");
@@ -148,10 +183,18 @@ impl EngineResolver {
     }
 
     /// The neighbours of `page` that are mapped from the same layer in sequence, as the kernel can map them in one go.
-    fn window(&self, state: &FamilyState, memory: MemoryId, region: &Region, page: u64) -> HostRange {
+    fn window(
+        &self,
+        state: &FamilyState,
+        memory: MemoryId,
+        region: &Region,
+        page: u64,
+    ) -> HostRange {
         let mut first = page;
         let mut end = page + 1;
-        if region.uniform && let Backing::Private(plan) = &region.backing {
+        if region.uniform
+            && let Backing::Private(plan) = &region.backing
+        {
             let limit = region.page + region.range.pages() as u64;
             let start = (page / WINDOW_PAGES * WINDOW_PAGES).max(region.page);
             let stop = (start + WINDOW_PAGES).min(limit);
@@ -180,9 +223,12 @@ fn resolve_shared(
     let page = region.page_at(fault.page);
     match state.tree.resolve(memory, page) {
         Place::In(layer, layer_page) => match (state.layer(layer), &state.pages(memory).home) {
-            (Some(bytes), Home::MemFd { complete: false, .. }) => {
-                install.copy_layer(bytes, layer_page * page_size() as u64, Protect::None)
-            }
+            (
+                Some(bytes),
+                Home::MemFd {
+                    complete: false, ..
+                },
+            ) => install.copy_layer(bytes, layer_page * page_size() as u64, Protect::None),
             // In its own file, or in a complete one: what is not there is zero.
             _ => install.zero(),
         },
@@ -192,5 +238,9 @@ fn resolve_shared(
 
 /// A page of zeros for a private mapping: the zero page to a reader, one of its own to a writer.
 fn zeros(fault: &Fault, install: Installer<'_>) -> Outcome {
-    if fault.write { install.copy_zeros(Protect::None) } else { install.zero() }
+    if fault.write {
+        install.copy_zeros(Protect::None)
+    } else {
+        install.zero()
+    }
 }

@@ -30,7 +30,8 @@ impl Vmar {
     ///
     /// If the engine cannot start (no address space, no `/proc`), there are no handles left, or the process is a forked copy. [`Vmar::try_root_self`] says so instead.
     pub fn root_self() -> Vmar {
-        Vmar::try_root_self().expect("the engine starts, and this process is not a forked copy of one where it runs")
+        Vmar::try_root_self()
+            .expect("the engine starts, and this process is not a forked copy of one where it runs")
     }
 
     /// As [`Vmar::root_self`].
@@ -52,7 +53,12 @@ impl Vmar {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without the right for each `CAN_MAP_*` asked for; then those of options and placement: `INVALID_ARGS`, `BAD_STATE`,
     /// `ACCESS_DENIED`, `ALREADY_EXISTS`, `NO_RESOURCES`.
-    pub fn allocate(&self, offset: usize, size: usize, flags: VmarFlags) -> Result<(Vmar, usize), Status> {
+    pub fn allocate(
+        &self,
+        offset: usize,
+        size: usize,
+        flags: VmarFlags,
+    ) -> Result<(Vmar, usize), Status> {
         let engine = Engine::get()?;
         let (parent, _) = self.0.vmar(engine, flags.can_map().rights())?;
         let (id, base) = engine.space().allocate(parent.id, flags, offset, size)?;
@@ -190,11 +196,17 @@ impl Vmar {
     /// In this order: `BAD_HANDLE`; `WRONG_TYPE`; `ACCESS_DENIED` without `INSPECT`; `INVALID_ARGS` unless the options are exactly one of `SNAPSHOT` and
     /// `SNAPSHOT_AT_LEAST_ON_WRITE`, possibly with `NO_WRITE`; `INVALID_ARGS` for a range that is empty or not aligned; `BAD_STATE` if the region is destroyed; `INVALID_ARGS` if the range
     /// is not part of one mapping; `ACCESS_DENIED` if it was made with `CANNOT_CREATE_VMO_CHILD`, or a region above it was; then those of [`Vmo::create_child`].
-    pub fn create_vmo_child(&self, options: VmoChildOptions, addr: usize, size: usize) -> Result<Vmo, Status> {
+    pub fn create_vmo_child(
+        &self,
+        options: VmoChildOptions,
+        addr: usize,
+        size: usize,
+    ) -> Result<Vmo, Status> {
         let engine = Engine::get()?;
         let (vmar, _) = self.0.vmar(engine, Rights::INSPECT)?;
         let kind = options - VmoChildOptions::NO_WRITE;
-        if kind != VmoChildOptions::SNAPSHOT && kind != VmoChildOptions::SNAPSHOT_AT_LEAST_ON_WRITE {
+        if kind != VmoChildOptions::SNAPSHOT && kind != VmoChildOptions::SNAPSHOT_AT_LEAST_ON_WRITE
+        {
             return Err(Status::INVALID_ARGS);
         }
         let space = engine.space();
@@ -265,18 +277,35 @@ fn process(memory: Memory) -> Result<Vec<MapsInfo>, Status> {
     }
     let root = records[0];
     let name = Name::new_lossy("process");
-    records.insert(0, MapsInfo { name, depth: 0, details: MapsDetails::Aspace, ..root });
+    records.insert(
+        0,
+        MapsInfo {
+            name,
+            depth: 0,
+            details: MapsDetails::Aspace,
+            ..root
+        },
+    );
     Ok(records)
 }
 
-fn maps(engine: &'static Engine, vmar: &VmarObject, memory: Memory) -> Result<Vec<MapsInfo>, Status> {
+fn maps(
+    engine: &'static Engine,
+    vmar: &VmarObject,
+    memory: Memory,
+) -> Result<Vec<MapsInfo>, Status> {
     let mut vmos: Vec<Option<Arc<VmObject>>> = Vec::new();
     let mut records = Vec::new();
     let space = engine.space();
     for record in space.maps(vmar.id)? {
         let (name, details, vmo) = match record.details {
             RecordDetails::Vmar => (Name::new_lossy("vmar"), MapsDetails::Vmar, None),
-            RecordDetails::Mapping { vmo, vmo_offset, perms, .. } => {
+            RecordDetails::Mapping {
+                vmo,
+                vmo_offset,
+                perms,
+                ..
+            } => {
                 let details = MappingDetails {
                     mmu_flags: perms.flags(),
                     vmo_koid: vmo.koid,
@@ -288,7 +317,13 @@ fn maps(engine: &'static Engine, vmar: &VmarObject, memory: Memory) -> Result<Ve
         };
         vmos.push(vmo);
         let (base, size) = (record.range.start, record.range.len());
-        records.push(MapsInfo { name, base, size, depth: record.depth, details });
+        records.push(MapsInfo {
+            name,
+            base,
+            size,
+            depth: record.depth,
+            details,
+        });
     }
     drop(space);
     if memory == Memory::Counted {
@@ -306,5 +341,9 @@ fn maps(engine: &'static Engine, vmar: &VmarObject, memory: Memory) -> Result<Ve
 }
 
 fn op_children(rights: Rights) -> OpChildren {
-    if rights.contains(Rights::OP_CHILDREN) { OpChildren::Yes } else { OpChildren::No }
+    if rights.contains(Rights::OP_CHILDREN) {
+        OpChildren::Yes
+    } else {
+        OpChildren::No
+    }
 }

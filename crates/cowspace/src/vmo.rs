@@ -40,7 +40,9 @@ impl Vmo {
         let engine = Engine::get()?;
         let pages = size_in_pages(size)?;
         let known = VmoOptions::RESIZABLE | VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED;
-        if !known.contains(options) || options.contains(VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED) {
+        if !known.contains(options)
+            || options.contains(VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED)
+        {
             return Err(Status::INVALID_ARGS);
         }
         if options.intersects(VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED) {
@@ -50,7 +52,10 @@ impl Vmo {
         let family = Family::new();
         let mut state = family.lock();
         let vmo = state.tree.create(pages);
-        let new = NewVmo { resizable, ..NewVmo::new(VmoKind::Root) };
+        let new = NewVmo {
+            resizable,
+            ..NewVmo::new(VmoKind::Root)
+        };
         let object = VmObject::new(&family, &mut state, vmo, new);
         drop(state);
         let mut rights = Rights::VMO_DEFAULT;
@@ -58,7 +63,11 @@ impl Vmo {
         Vmo::from_object(engine, object, rights)
     }
 
-    pub(crate) fn from_object(engine: &Engine, object: Arc<VmObject>, rights: Rights) -> Result<Vmo, Status> {
+    pub(crate) fn from_object(
+        engine: &Engine,
+        object: Arc<VmObject>,
+        rights: Rights,
+    ) -> Result<Vmo, Status> {
         Handle::new(engine, Object::Vmo(object), rights).map(Vmo)
     }
 
@@ -71,7 +80,10 @@ impl Vmo {
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `READ`; `OUT_OF_RANGE` if not all of it lies in the VMO.
     pub fn read(&self, data: &mut [u8], offset: u64) -> Result<(), Status> {
         let engine = Engine::get()?;
-        self.0.vmo(engine, Rights::READ)?.0.read(engine, data, offset)
+        self.0
+            .vmo(engine, Rights::READ)?
+            .0
+            .read(engine, data, offset)
     }
 
     /// Writes `data` at `offset`. `zx_vmo_write`.
@@ -84,7 +96,10 @@ impl Vmo {
     /// written.
     pub fn write(&self, data: &[u8], offset: u64) -> Result<(), Status> {
         let engine = Engine::get()?;
-        self.0.vmo(engine, Rights::WRITE)?.0.write(engine, data, offset)
+        self.0
+            .vmo(engine, Rights::WRITE)?
+            .0
+            .write(engine, data, offset)
     }
 
     /// The size in bytes: whole pages. `zx_vmo_get_size`.
@@ -114,7 +129,9 @@ impl Vmo {
             return Err(Status::ACCESS_DENIED);
         }
         let bytes = size_in_pages(size)? * page_size() as u64;
-        vmo.root_offset.checked_add(bytes).ok_or(Status::INVALID_ARGS)?;
+        vmo.root_offset
+            .checked_add(bytes)
+            .ok_or(Status::INVALID_ARGS)?;
         vmo.resize(engine, size)
     }
 
@@ -126,7 +143,12 @@ impl Vmo {
     ///
     /// In this order: `OUT_OF_RANGE` for a size that no VMO can have; `INVALID_ARGS` for `NO_WRITE` with `RESIZABLE`; `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `DUPLICATE` and `READ`; `INVALID_ARGS` for no kind or
     /// several, or an unknown option; then those of the kind, see `docs/zircon.md`. `BAD_STATE` if pages of the VMO are pinned.
-    pub fn create_child(&self, options: VmoChildOptions, offset: u64, size: u64) -> Result<Vmo, Status> {
+    pub fn create_child(
+        &self,
+        options: VmoChildOptions,
+        offset: u64,
+        size: u64,
+    ) -> Result<Vmo, Status> {
         let pages = size_in_pages(size)?;
         if options.contains(VmoChildOptions::NO_WRITE | VmoChildOptions::RESIZABLE) {
             return Err(Status::INVALID_ARGS);
@@ -134,11 +156,17 @@ impl Vmo {
         let engine = Engine::get()?;
         let (parent, rights) = self.0.vmo(engine, Rights::DUPLICATE | Rights::READ)?;
         let kind = child_kind(options)?;
-        let name = if rights.contains(Rights::GET_PROPERTY) { parent.name() } else { Name::default() };
+        let name = if rights.contains(Rights::GET_PROPERTY) {
+            parent.name()
+        } else {
+            Name::default()
+        };
         let child = match kind {
             ChildKind::Clone => parent.create_clone(engine, options, offset, pages, name)?,
             ChildKind::Slice => parent.create_slice(offset, pages, name)?,
-            ChildKind::Reference => parent.create_reference(options, offset, pages, name, rights)?,
+            ChildKind::Reference => {
+                parent.create_reference(options, offset, pages, name, rights)?
+            }
         };
         Vmo::from_object(engine, child, child_rights(kind, options, rights))
     }
@@ -151,10 +179,18 @@ impl Vmo {
     pub fn op_range(&self, op: VmoOp, offset: u64, size: u64) -> Result<(), Status> {
         let engine = Engine::get()?;
         let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
-        let need = |any: Rights| if rights.intersects(any) { Ok(()) } else { Err(Status::ACCESS_DENIED) };
+        let need = |any: Rights| {
+            if rights.intersects(any) {
+                Ok(())
+            } else {
+                Err(Status::ACCESS_DENIED)
+            }
+        };
         match op {
             VmoOp::COMMIT => need(Rights::WRITE).and_then(|()| vmo.commit(engine, offset, size)),
-            VmoOp::DECOMMIT => need(Rights::WRITE).and_then(|()| vmo.decommit(engine, offset, size)),
+            VmoOp::DECOMMIT => {
+                need(Rights::WRITE).and_then(|()| vmo.decommit(engine, offset, size))
+            }
             VmoOp::ZERO => need(Rights::WRITE).and_then(|()| vmo.zero(engine, offset, size)),
             VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => {
                 need(Rights::READ | Rights::WRITE).and(Err(Status::NOT_SUPPORTED))
@@ -162,8 +198,12 @@ impl Vmo {
             VmoOp::CACHE_SYNC | VmoOp::CACHE_CLEAN | VmoOp::CACHE_CLEAN_INVALIDATE => {
                 need(Rights::READ).and_then(|()| vmo.check_cache_range(offset, size))
             }
-            VmoOp::CACHE_INVALIDATE => need(Rights::WRITE).and_then(|()| vmo.check_cache_range(offset, size)),
-            VmoOp::PREFETCH => need(Rights::READ).and_then(|()| vmo.check_whole_pages(offset, size)),
+            VmoOp::CACHE_INVALIDATE => {
+                need(Rights::WRITE).and_then(|()| vmo.check_cache_range(offset, size))
+            }
+            VmoOp::PREFETCH => {
+                need(Rights::READ).and_then(|()| vmo.check_whole_pages(offset, size))
+            }
             VmoOp::DONT_NEED | VmoOp::ALWAYS_NEED => Ok(()),
             _ => Err(Status::INVALID_ARGS),
         }
@@ -197,7 +237,10 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `SET_PROPERTY`.
     pub fn set_name(&self, name: &Name) -> Result<(), Status> {
-        self.0.vmo(Engine::get()?, Rights::SET_PROPERTY)?.0.set_name(*name);
+        self.0
+            .vmo(Engine::get()?, Rights::SET_PROPERTY)?
+            .0
+            .set_name(*name);
         Ok(())
     }
 
@@ -209,7 +252,10 @@ impl Vmo {
     /// `BAD_HANDLE`. This handle is closed in any case.
     pub fn replace_as_executable(self) -> Result<Vmo, Status> {
         let engine = Engine::get()?;
-        let (vmo, rights) = self.0.vmo(engine, Rights::NONE).map_err(|_| Status::BAD_HANDLE)?;
+        let (vmo, rights) = self
+            .0
+            .vmo(engine, Rights::NONE)
+            .map_err(|_| Status::BAD_HANDLE)?;
         Vmo::from_object(engine, vmo, rights | Rights::EXECUTE)
     }
 }
@@ -248,7 +294,9 @@ fn child_kind(options: VmoChildOptions) -> Result<ChildKind, Status> {
         VmoChildOptions::SNAPSHOT
         | VmoChildOptions::SNAPSHOT_AT_LEAST_ON_WRITE
         | VmoChildOptions::SNAPSHOT_MODIFIED => Ok(ChildKind::Clone),
-        VmoChildOptions::SLICE if !options.contains(VmoChildOptions::RESIZABLE) => Ok(ChildKind::Slice),
+        VmoChildOptions::SLICE if !options.contains(VmoChildOptions::RESIZABLE) => {
+            Ok(ChildKind::Slice)
+        }
         VmoChildOptions::REFERENCE => Ok(ChildKind::Reference),
         _ => Err(Status::INVALID_ARGS),
     }
@@ -281,13 +329,24 @@ impl VmObject {
         if !offset.is_multiple_of(size) {
             return Err(Status::INVALID_ARGS);
         }
-        let end = offset.checked_add(pages * size).ok_or(Status::OUT_OF_RANGE)?;
+        let end = offset
+            .checked_add(pages * size)
+            .ok_or(Status::OUT_OF_RANGE)?;
         if let VmoKind::Slice(_) = self.kind {
             let within = end <= self.size(&self.family.lock());
-            return Err(if within { Status::NOT_SUPPORTED } else { Status::OUT_OF_RANGE });
+            return Err(if within {
+                Status::NOT_SUPPORTED
+            } else {
+                Status::OUT_OF_RANGE
+            });
         }
-        let root_offset = self.root_offset.checked_add(offset).ok_or(Status::INVALID_ARGS)?;
-        root_offset.checked_add(pages * size).ok_or(Status::INVALID_ARGS)?;
+        let root_offset = self
+            .root_offset
+            .checked_add(offset)
+            .ok_or(Status::INVALID_ARGS)?;
+        root_offset
+            .checked_add(pages * size)
+            .ok_or(Status::INVALID_ARGS)?;
 
         let space = engine.space();
         let after = engine.cut(&space, self)?;
@@ -314,7 +373,9 @@ impl VmObject {
     fn create_slice(&self, offset: u64, pages: u64, name: Name) -> Result<Arc<VmObject>, Status> {
         let size = page_size() as u64;
         let mut state = self.family.lock();
-        let inside = offset.checked_add(pages * size).is_some_and(|end| end <= self.size(&state));
+        let inside = offset
+            .checked_add(pages * size)
+            .is_some_and(|end| end <= self.size(&state));
         if !offset.is_multiple_of(size) || !inside {
             return Err(Status::INVALID_ARGS);
         }
@@ -370,14 +431,23 @@ impl VmObject {
     /// The rounded range must lie in the VMO; there is nothing else to fetch first.
     fn check_whole_pages(&self, offset: u64, size: u64) -> Result<(), Status> {
         let page = page_size() as u64;
-        let end = offset.checked_add(size).and_then(|end| end.checked_next_multiple_of(page)).ok_or(Status::OUT_OF_RANGE)?;
+        let end = offset
+            .checked_add(size)
+            .and_then(|end| end.checked_next_multiple_of(page))
+            .ok_or(Status::OUT_OF_RANGE)?;
         let start = offset / page * page;
         self.check_inside(&self.family.lock(), start, end - start)
     }
 
     fn check_inside(&self, state: &FamilyState, offset: u64, size: u64) -> Result<(), Status> {
-        let inside = offset.checked_add(size).is_some_and(|end| end <= self.size(state));
-        if inside { Ok(()) } else { Err(Status::OUT_OF_RANGE) }
+        let inside = offset
+            .checked_add(size)
+            .is_some_and(|end| end <= self.size(state));
+        if inside {
+            Ok(())
+        } else {
+            Err(Status::OUT_OF_RANGE)
+        }
     }
 }
 
@@ -386,5 +456,9 @@ fn size_in_pages(size: u64) -> Result<u64, Status> {
     let page = page_size() as u64;
     let most = u64::MAX / page - 63;
     let pages = size.div_ceil(page);
-    if pages <= most { Ok(pages) } else { Err(Status::OUT_OF_RANGE) }
+    if pages <= most {
+        Ok(pages)
+    } else {
+        Err(Status::OUT_OF_RANGE)
+    }
 }

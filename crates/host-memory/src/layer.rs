@@ -117,6 +117,7 @@ impl Layer {
     ///
     /// `None` if `offset` lies over the end, or where the layer cannot be mapped (no room for it, no `/proc`): then use [`Self::read_at`].
     /// Reading a hole there makes it a page of zeros in the file: ask only for pages known to hold data.
+    /// A thread that must not allocate or wait (the fault handler) finds the mapping made if somebody asked once before.
     pub fn page(&self, offset: u64) -> Option<LayerPage<'_>> {
         if offset >= self.len {
             return None;

@@ -7,7 +7,7 @@
 //!                              └── install(prepared) ┘  one step, whatever was there
 //! ```
 //!
-//! **Invariant**: from `new` until the last [`Span`] is dropped every address of the range is mapped by this module, with something or with PROT_NONE; so the kernel
+//! **Invariant**: from `new` until the last owner of the span is dropped every address of the range is mapped by this module, with something or with PROT_NONE; so the kernel
 //! never gives one of them to somebody else. Every change is one `mmap(MAP_FIXED)` or one `mremap(MREMAP_FIXED)`, which replaces what is there in one step: no
 //! other thread finds a hole, and none can map into it.
 
