@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod model;
+pub mod zircon;
 
 use cowspace::{Vmar, VmarFlags};
 use host_memory::access::Volatile;
@@ -37,3 +38,8 @@ pub fn unmap(addr: usize, len: usize) {
         .unmap(addr, len)
         .expect("a mapped range can be unmapped");
 }
+
+/// The README's examples are compiled and run with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct ReadmeExamples;

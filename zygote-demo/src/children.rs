@@ -76,7 +76,8 @@ pub(crate) fn serve(
         match request {
             Request::IndexOwn => {
                 index.add(&orders.own.name, orders.own.words.iter())?;
-                let answers: Vec<Answer> = orders.first.iter().map(|query| index.find(query)).collect();
+                let answers: Vec<Answer> =
+                    orders.first.iter().map(|query| index.find(query)).collect();
                 send(&mut replies, &answers)?;
             }
             Request::Costs => {
@@ -84,7 +85,14 @@ pub(crate) fn serve(
                 let faults = (usage.minor_page_faults() + usage.major_page_faults()).unsigned_abs();
                 let handler = handled();
                 let store_ns = build_ns.clone().unwrap_or_else(|| index.touch());
-                send(&mut replies, &Costs { faults, store_ns, handler })?;
+                send(
+                    &mut replies,
+                    &Costs {
+                        faults,
+                        store_ns,
+                        handler,
+                    },
+                )?;
             }
             Request::State => send(&mut replies, &State::of(&index, &orders.queries))?,
             Request::End => break,
@@ -135,7 +143,12 @@ impl Child {
         replies: impl Read + 'static,
         wait: impl FnOnce() -> Result<()> + 'static,
     ) -> Child {
-        Child { pid, requests: Box::new(requests), replies: Box::new(replies), wait: Box::new(wait) }
+        Child {
+            pid,
+            requests: Box::new(requests),
+            replies: Box::new(replies),
+            wait: Box::new(wait),
+        }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -144,11 +157,13 @@ impl Child {
 
     /// Sends a request, whose reply [`Child::reply`] waits for.
     pub(crate) fn ask(&mut self, request: Request) -> Result<()> {
-        send(&mut self.requests, &request).with_context(|| format!("child {} takes no request", self.pid))
+        send(&mut self.requests, &request)
+            .with_context(|| format!("child {} takes no request", self.pid))
     }
 
     pub(crate) fn reply<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let reply = receive(&mut self.replies).with_context(|| format!("child {}'s reply cannot be read", self.pid))?;
+        let reply = receive(&mut self.replies)
+            .with_context(|| format!("child {}'s reply cannot be read", self.pid))?;
         reply.with_context(|| format!("child {} ended without a reply", self.pid))
     }
 
@@ -166,19 +181,35 @@ mod tests {
     #[test]
     fn frames_come_out_as_they_went_in() {
         let mut stream = Vec::new();
-        let answer = Answer { documents: 3, positions: 400, first: None };
+        let answer = Answer {
+            documents: 3,
+            positions: 400,
+            first: None,
+        };
         send(&mut stream, &answer).unwrap();
         send(&mut stream, &vec![answer.clone()]).unwrap();
         let mut stream = &stream[..];
-        assert_eq!(receive::<Answer>(&mut stream).unwrap().as_ref(), Some(&answer));
-        assert_eq!(receive::<Vec<Answer>>(&mut stream).unwrap(), Some(vec![answer]));
+        assert_eq!(
+            receive::<Answer>(&mut stream).unwrap().as_ref(),
+            Some(&answer)
+        );
+        assert_eq!(
+            receive::<Vec<Answer>>(&mut stream).unwrap(),
+            Some(vec![answer])
+        );
         assert_eq!(receive::<Answer>(&mut stream).unwrap(), None);
     }
 
     #[test]
     fn frames_that_are_none_are_errors() {
-        assert!(receive::<Answer>(&mut &[255u8; 64][..]).is_err(), "too long");
-        assert!(receive::<Answer>(&mut &[9, 0, 0, 0, 1][..]).is_err(), "cut off");
+        assert!(
+            receive::<Answer>(&mut &[255u8; 64][..]).is_err(),
+            "too long"
+        );
+        assert!(
+            receive::<Answer>(&mut &[9, 0, 0, 0, 1][..]).is_err(),
+            "cut off"
+        );
     }
 
     #[test]
@@ -186,21 +217,54 @@ mod tests {
         let mut heap = Heap::create_anonymous(64 << 20).unwrap();
         index::create(&mut heap).unwrap();
         let words = |text: &str| crate::text::words(text).collect::<Vec<_>>();
-        index::of(&mut heap).unwrap().add("text", words("a cow").iter()).unwrap();
-        let own = NewDocument { name: "own".into(), words: words("my cow") };
-        let orders = Orders { first: vec![words("cow")], queries: vec![words("my cow")], own };
+        index::of(&mut heap)
+            .unwrap()
+            .add("text", words("a cow").iter())
+            .unwrap();
+        let own = NewDocument {
+            name: "own".into(),
+            words: words("my cow"),
+        };
+        let orders = Orders {
+            first: vec![words("cow")],
+            queries: vec![words("my cow")],
+            own,
+        };
         let before = State::of(&index::of(&mut heap).unwrap(), &orders.queries);
         let (mut requests, mut replies) = (Vec::new(), Vec::new());
-        for request in [Request::IndexOwn, Request::Costs, Request::State, Request::End, Request::Costs] {
+        for request in [
+            Request::IndexOwn,
+            Request::Costs,
+            Request::State,
+            Request::End,
+            Request::Costs,
+        ] {
             send(&mut requests, &request).unwrap();
         }
-        serve(&mut heap, &orders, None, || None, &requests[..], &mut replies).unwrap();
+        serve(
+            &mut heap,
+            &orders,
+            None,
+            || None,
+            &requests[..],
+            &mut replies,
+        )
+        .unwrap();
         let mut replies = &replies[..];
-        assert_eq!(receive::<Answer>(&mut replies).unwrap().unwrap().positions, 1);
-        assert_eq!(receive::<Vec<Answer>>(&mut replies).unwrap().unwrap()[0].positions, 2);
+        assert_eq!(
+            receive::<Answer>(&mut replies).unwrap().unwrap().positions,
+            1
+        );
+        assert_eq!(
+            receive::<Vec<Answer>>(&mut replies).unwrap().unwrap()[0].positions,
+            2
+        );
         let costs = receive::<Costs>(&mut replies).unwrap().unwrap();
         assert!(costs.faults > 0 && !costs.store_ns.is_empty() && costs.handler.is_none());
-        assert_eq!(receive::<State>(&mut replies).unwrap(), Some(before.with(&orders.own, &orders.queries)));
+        assert_eq!(
+            receive::<State>(&mut replies).unwrap(),
+            Some(before.with(&orders.own, &orders.queries))
+        );
         assert!(replies.is_empty());
     }
 }

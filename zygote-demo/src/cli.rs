@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use bytesize::ByteSize;
 use clap::{Parser, ValueEnum};
@@ -26,7 +27,12 @@ pub(crate) struct Cli {
     pub(crate) paths: Vec<PathBuf>,
 
     /// Pad the index to this size, as 64MiB or 1GiB, with documents made of the text's own words.
-    #[arg(long, value_name = "SIZE", default_value = "0B", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0B",
+        hide_default_value = true
+    )]
     pub(crate) heap: ByteSize,
 
     /// How many children each generation has.
@@ -84,12 +90,21 @@ impl Role {
             Role::Cold => "cold",
         }
     }
+
+    /// This program in another role.
+    pub(crate) fn command(self) -> Command {
+        // Not the file's name: the very program that runs now, even if another one has been put in its place meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("--role").arg(self.name());
+        command
+    }
 }
 
 impl Cli {
     /// What the index is made of.
     pub(crate) fn source(&self) -> Source {
-        Source { paths: self.paths.clone(), heap: usize::try_from(self.heap.as_u64()).unwrap_or(usize::MAX) }
+        let heap = usize::try_from(self.heap.as_u64()).unwrap_or(usize::MAX);
+        Source::new(self.paths.clone(), heap)
     }
 }
 
@@ -105,7 +120,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        let heap = |size: &str| Cli::try_parse_from(["zygote-demo", "--heap", size]).map(|cli| cli.source().heap);
+        let heap = |size: &str| {
+            Cli::try_parse_from(["zygote-demo", "--heap", size]).map(|cli| cli.source().heap)
+        };
         assert_eq!(heap("1GiB").unwrap(), 1 << 30);
         assert_eq!(heap("64 MiB").unwrap(), 64 << 20);
         assert!(heap("much").is_err());

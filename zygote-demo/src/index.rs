@@ -31,7 +31,10 @@ pub(crate) struct Posting {
     /// Counted in words from the beginning of the document.
     pub(crate) position: u32,
 }
-stored!(Posting { document: u32, position: u32 });
+stored!(Posting {
+    document: u32,
+    position: u32
+});
 
 /// All places of one word, in ascending order.
 pub(crate) struct Postings {
@@ -105,7 +108,11 @@ pub(crate) fn create(heap: &mut Heap) -> Result<std::vec::Vec<u64>> {
             touch_area.push(1);
         }
     }
-    let index = Index { words: HashMap::with_hasher_in(Hashing::default(), memory), documents: Vec::new_in(memory), touch_area };
+    let index = Index {
+        words: HashMap::with_hasher_in(Hashing::default(), memory),
+        documents: Vec::new_in(memory),
+        touch_area,
+    };
     heap.set_root(Box::try_new_in(index, memory).map_err(full)?)?;
     Ok(times)
 }
@@ -117,11 +124,16 @@ pub(crate) fn of(heap: &mut Heap) -> Result<Root<'_, Index>> {
 
 impl Index {
     /// Indexes a document, and says which number it got.
-    pub(crate) fn add(&mut self, name: &str, words: impl Iterator<Item = impl AsRef<str>>) -> Result<u32> {
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        words: impl Iterator<Item = impl AsRef<str>>,
+    ) -> Result<u32> {
         let document = self.next_document();
         let mut position = 0;
         for word in words {
-            self.postings_of(word.as_ref())?.push(Posting { document, position })?;
+            self.postings_of(word.as_ref())?
+                .push(Posting { document, position })?;
             position += 1;
         }
         self.add_name(name, position)?;
@@ -146,7 +158,10 @@ impl Index {
 
     /// Enters the next document, whose postings the caller adds.
     pub(crate) fn add_name(&mut self, name: &str, words: u32) -> Result<()> {
-        ensure!(self.next_document() < u32::MAX, "too many documents: their numbers have 32 bits");
+        ensure!(
+            self.next_document() < u32::MAX,
+            "too many documents: their numbers have 32 bits"
+        );
         let name = copy_in(name.as_bytes(), *self.documents.allocator())?;
         self.documents.try_reserve(1).map_err(full)?;
         self.documents.push(Document { name, words });
@@ -162,9 +177,16 @@ impl Index {
         if !self.words.contains_key(word.as_bytes()) {
             let memory = *self.documents.allocator();
             self.words.try_reserve(1).map_err(full)?;
-            self.words.insert(copy_in(word.as_bytes(), memory)?, Postings { chunks: Vec::new_in(memory) });
+            self.words.insert(
+                copy_in(word.as_bytes(), memory)?,
+                Postings {
+                    chunks: Vec::new_in(memory),
+                },
+            );
         }
-        self.words.get_mut(word.as_bytes()).context("a word that was just added is not there")
+        self.words
+            .get_mut(word.as_bytes())
+            .context("a word that was just added is not there")
     }
 
     /// Where a word stands, or several as a phrase.
@@ -177,18 +199,28 @@ impl Index {
                 answer.documents += 1;
             }
             if answer.first.is_none() {
-                answer.first = Some(Hit { document: self.name_of(at.document), position: at.position });
+                answer.first = Some(Hit {
+                    document: self.name_of(at.document),
+                    position: at.position,
+                });
             }
         });
         answer
     }
 
     fn for_each_match(&self, query: &[String], mut found: impl FnMut(Posting)) {
-        let lists: Option<std::vec::Vec<&Postings>> = query.iter().map(|word| self.words.get(word.as_bytes())).collect();
-        let Some((first, rest)) = lists.as_ref().and_then(|lists| lists.split_first()) else { return };
+        let lists: Option<std::vec::Vec<&Postings>> = query
+            .iter()
+            .map(|word| self.words.get(word.as_bytes()))
+            .collect();
+        let Some((first, rest)) = lists.as_ref().and_then(|lists| lists.split_first()) else {
+            return;
+        };
         for at in first.iter() {
             let follows = |(list, distance): (&&Postings, u32)| {
-                at.position.checked_add(distance).is_some_and(|position| list.contains(Posting { position, ..at }))
+                at.position
+                    .checked_add(distance)
+                    .is_some_and(|position| list.contains(Posting { position, ..at }))
             };
             if rest.iter().zip(1..).all(follows) {
                 found(at);
@@ -200,7 +232,9 @@ impl Index {
     pub(crate) fn checksum(&self) -> u64 {
         let of_word = |(word, postings): (&Box<[u8], HeapRef>, &Postings)| {
             let word = word_mark(word);
-            postings.iter().fold(0u64, |sum, posting| sum.wrapping_add(mark(word, posting)))
+            postings
+                .iter()
+                .fold(0u64, |sum, posting| sum.wrapping_add(mark(word, posting)))
         };
         self.words.iter().map(of_word).fold(0, u64::wrapping_add)
     }
@@ -214,7 +248,11 @@ impl Index {
             *std::hint::black_box(word) = 2;
             nanoseconds_since(begin)
         };
-        self.touch_area.iter_mut().step_by(words_of_page).map(store).collect()
+        self.touch_area
+            .iter_mut()
+            .step_by(words_of_page)
+            .map(store)
+            .collect()
     }
 }
 
@@ -226,22 +264,16 @@ impl Postings {
             self.chunks.try_reserve(1).map_err(full)?;
             self.chunks.push(Vec::new_in(memory));
         }
-        let Some(chunk) = self.chunks.last_mut() else { return Err(full(())) };
+        let Some(chunk) = self.chunks.last_mut() else {
+            return Err(full(()));
+        };
         if chunk.len() == chunk.capacity() {
-            chunk.try_reserve_exact(chunk.len().clamp(1, CHUNK / 2)).map_err(full)?;
+            chunk
+                .try_reserve_exact(chunk.len().clamp(1, CHUNK / 2))
+                .map_err(full)?;
         }
         chunk.push(posting);
         Ok(())
-    }
-
-    /// How many places there are.
-    pub(crate) fn len(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
-    }
-
-    /// The place with this number.
-    pub(crate) fn get(&self, at: usize) -> Posting {
-        self.chunks[at / CHUNK][at % CHUNK]
     }
 
     /// All places in ascending order.
@@ -250,14 +282,21 @@ impl Postings {
     }
 
     fn contains(&self, posting: Posting) -> bool {
-        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < posting));
-        self.chunks.get(chunk).is_some_and(|chunk| chunk.binary_search(&posting).is_ok())
+        let chunk = self
+            .chunks
+            .partition_point(|chunk| chunk.last().is_some_and(|last| *last < posting));
+        self.chunks
+            .get(chunk)
+            .is_some_and(|chunk| chunk.binary_search(&posting).is_ok())
     }
 }
 
 /// What a document with this number adds to the [checksum](Index::checksum).
 pub(crate) fn checksum_of(document: u32, words: &[String]) -> u64 {
-    let marks = words.iter().zip(0..).map(|(word, position)| mark(word_mark(word.as_bytes()), Posting { document, position }));
+    let marks = words
+        .iter()
+        .zip(0..)
+        .map(|(word, position)| mark(word_mark(word.as_bytes()), Posting { document, position }));
     marks.fold(0, u64::wrapping_add)
 }
 
@@ -267,12 +306,11 @@ fn word_mark(word: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Mixes a word and a place into one number, by the finalizer of MurmurHash3.
+/// Mixes a word and a place into one number: a multiplication to 128 bits, folded, as wyhash does it.
 fn mark(word: u64, posting: Posting) -> u64 {
-    let mut mixed = word ^ (u64::from(posting.document) << 32 | u64::from(posting.position));
-    mixed = (mixed ^ mixed >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    mixed ^ mixed >> 33
+    let place = u64::from(posting.document) << 32 | u64::from(posting.position);
+    let product = u128::from(word ^ place) * 0x9e37_79b9_7f4a_7c15;
+    product as u64 ^ (product >> 64) as u64
 }
 
 fn copy_in(bytes: &[u8], memory: HeapRef) -> Result<Box<[u8], HeapRef>> {
@@ -304,15 +342,56 @@ mod tests {
     fn words_and_phrases_are_found_where_they_stand() {
         let mut heap = heap();
         let mut index = of(&mut heap).unwrap();
-        index.add("one", words("the cow and the space").iter()).unwrap();
-        index.add("two", words("the space of a cow, the space").iter()).unwrap();
+        index
+            .add("one", words("the cow and the space").iter())
+            .unwrap();
+        index
+            .add("two", words("the space of a cow, the space").iter())
+            .unwrap();
         let find = |query: &str| index.find(&words(query));
-        let at = |document: &str, position| Some(Hit { document: document.into(), position });
-        assert_eq!(find("the"), Answer { documents: 2, positions: 4, first: at("one", 0) });
-        assert_eq!(find("of"), Answer { documents: 1, positions: 1, first: at("two", 2) });
-        assert_eq!(find("the space"), Answer { documents: 2, positions: 3, first: at("one", 3) });
-        assert_eq!(find("cow the space"), Answer { documents: 1, positions: 1, first: at("two", 4) });
-        assert_eq!(find("space the"), Answer::default(), "a phrase does not run from one document into the next");
+        let at = |document: &str, position| {
+            Some(Hit {
+                document: document.into(),
+                position,
+            })
+        };
+        assert_eq!(
+            find("the"),
+            Answer {
+                documents: 2,
+                positions: 4,
+                first: at("one", 0)
+            }
+        );
+        assert_eq!(
+            find("of"),
+            Answer {
+                documents: 1,
+                positions: 1,
+                first: at("two", 2)
+            }
+        );
+        assert_eq!(
+            find("the space"),
+            Answer {
+                documents: 2,
+                positions: 3,
+                first: at("one", 3)
+            }
+        );
+        assert_eq!(
+            find("cow the space"),
+            Answer {
+                documents: 1,
+                positions: 1,
+                first: at("two", 4)
+            }
+        );
+        assert_eq!(
+            find("space the"),
+            Answer::default(),
+            "a phrase does not run from one document into the next"
+        );
         assert_eq!(find("absent"), Answer::default());
         assert_eq!(index.find(&[]), Answer::default());
     }
@@ -322,13 +401,21 @@ mod tests {
         let mut heap = heap();
         let mut index = of(&mut heap).unwrap();
         for document in 0..2000 {
-            let text = if document % 3 == 0 { "common phrase" } else { "common word" };
-            index.add(&document.to_string(), words(text).iter()).unwrap();
+            let text = if document % 3 == 0 {
+                "common phrase"
+            } else {
+                "common word"
+            };
+            index
+                .add(&document.to_string(), words(text).iter())
+                .unwrap();
         }
         assert_eq!(index.find(&words("common")).positions, 2000);
         assert_eq!(index.find(&words("common phrase")).documents, 667);
         let common = index.words.get(&b"common"[..]).unwrap();
-        assert!(common.chunks.len() == 4 && (0..2000).all(|at| common.get(at as usize).document == at));
+        assert!(
+            common.chunks.len() == 4 && common.iter().map(|posting| posting.document).eq(0..2000)
+        );
     }
 
     #[test]
@@ -339,8 +426,15 @@ mod tests {
         let before = index.checksum();
         let added = words("b c b a");
         let number = index.add("two", added.iter()).unwrap();
-        assert_eq!(index.checksum(), before.wrapping_add(checksum_of(number, &added)));
-        assert_ne!(checksum_of(number, &added), checksum_of(number, &words("b c a b")), "the order counts");
+        assert_eq!(
+            index.checksum(),
+            before.wrapping_add(checksum_of(number, &added))
+        );
+        assert_ne!(
+            checksum_of(number, &added),
+            checksum_of(number, &words("b c a b")),
+            "the order counts"
+        );
     }
 
     #[test]
@@ -348,7 +442,13 @@ mod tests {
         let mut heap = Heap::create_anonymous(TOUCH_PAGES * page_size() + (64 << 10)).unwrap();
         create(&mut heap).unwrap();
         let mut index = of(&mut heap).unwrap();
-        let error = (0..).find_map(|number| index.add(&number.to_string(), [number.to_string()].iter()).err()).unwrap();
+        let error = (0..)
+            .find_map(|number| {
+                index
+                    .add(&number.to_string(), [number.to_string()].iter())
+                    .err()
+            })
+            .unwrap();
         assert!(error.to_string().contains("--heap"), "{error}");
     }
 }

@@ -67,9 +67,14 @@ fn report_error(error: &anyhow::Error) -> i32 {
 fn compare(cli: &Cli) -> Result<bool> {
     // Before anything else: the launcher is forked from this process as it is now, and it must have no second thread.
     let launcher = Launcher::start(&[rows::cowspace::ENTRY])?;
-    let source = cli.source();
+    let mut source = cli.source();
     let documents = source.read()?;
-    let plan = Plan::new(&documents, &cli.query, cli.children.into(), cli.rounds.into());
+    let plan = Plan::new(
+        &documents,
+        &cli.query,
+        cli.children.into(),
+        cli.rounds.into(),
+    );
     let mut progress = Progress::new();
 
     let mut zygote = Warmed::new(launcher, source.room(&documents))?;
@@ -77,17 +82,35 @@ fn compare(cli: &Cli) -> Result<bool> {
     let heap_bytes = zygote.heap().allocated();
     let fresh = State::of(&*index::of(zygote.heap())?, &plan.queries(How::Cold));
     let mut outcomes = Vec::new();
-    for (how, policy) in [(How::CowspaceNative, Policy::Native), (How::CowspaceTraced, Policy::Traced)] {
+    for (how, policy) in [
+        (How::CowspaceNative, Policy::Native),
+        (How::CowspaceTraced, Policy::Traced),
+    ] {
         zygote.set_policy(policy);
-        outcomes.push((how, rows::run(how, &mut zygote, &plan, &mut progress).context(how.name())?));
+        outcomes.push((
+            how,
+            rows::run(how, &mut zygote, &plan, &mut progress).context(how.name())?,
+        ));
     }
     // The other rows need the memory.
     zygote.unmap()?;
     progress.say(|| "fork: a process of its own warms its index and forks".to_owned());
-    outcomes.push((How::Fork, rows::fork::run(&source, &plan).context(How::Fork.name())?));
-    outcomes.push((How::Cold, rows::cold::run(&source, &plan, &fresh, &mut progress).context(How::Cold.name())?));
+    outcomes.push((
+        How::Fork,
+        rows::fork::run(&source, &plan).context(How::Fork.name())?,
+    ));
+    outcomes.push((
+        How::Cold,
+        rows::cold::run(&source, &plan, &fresh, &mut progress).context(How::Cold.name())?,
+    ));
     drop(progress);
 
-    let findings = Findings { documents: &documents, plan: &plan, fresh: &fresh, heap_bytes, outcomes: &outcomes };
+    let findings = Findings {
+        documents: &documents,
+        plan: &plan,
+        fresh: &fresh,
+        heap_bytes,
+        outcomes: &outcomes,
+    };
     findings.print(cli.json)
 }

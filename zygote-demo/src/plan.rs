@@ -60,19 +60,41 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Plans for this text. Without queries it takes words that are neither frequent nor rare, and a phrase.
-    pub(crate) fn new(documents: &[Document], queries: &[String], children: usize, generations: usize) -> Plan {
+    pub(crate) fn new(
+        documents: &[Document],
+        queries: &[String],
+        children: usize,
+        generations: usize,
+    ) -> Plan {
         let by_frequency = by_frequency(documents);
-        let mut first: Vec<Query> = queries.iter().map(|query| text::words(query).collect()).collect();
+        let mut first: Vec<Query> = queries
+            .iter()
+            .map(|query| text::words(query).collect())
+            .collect();
         first.retain(|query| !query.is_empty());
         if first.is_empty() {
             let at = |part: usize| by_frequency.get(by_frequency.len() / part);
-            first.extend([16, 8, 4].into_iter().filter_map(at).map(|word| vec![word.clone()]));
+            first.extend(
+                [16, 8, 4]
+                    .into_iter()
+                    .filter_map(at)
+                    .map(|word| vec![word.clone()]),
+            );
             first.dedup();
-            first.extend(first.first().and_then(|query| phrase_from(documents, &query[0])));
+            first.extend(
+                first
+                    .first()
+                    .and_then(|query| phrase_from(documents, &query[0])),
+            );
         }
         let step = by_frequency.len().div_ceil(OWN_WORDS).max(1);
         let vocabulary = by_frequency.into_iter().step_by(step).collect();
-        Plan { children, generations, first, vocabulary }
+        Plan {
+            children,
+            generations,
+            first,
+            vocabulary,
+        }
     }
 
     /// The document that `author` adds: words that the index has, each query, and one word that nobody else uses.
@@ -81,14 +103,18 @@ impl Plan {
         let mut words = vec![mark.clone()];
         words.extend(self.first.iter().flatten().cloned());
         words.extend(self.vocabulary.iter().cloned());
-        NewDocument { name: format!("the document of {mark}"), words }
+        NewDocument {
+            name: format!("the document of {mark}"),
+            words,
+        }
     }
 
     /// What tells whether a process sees its own index: the first queries, and everybody's mark.
     pub(crate) fn queries(&self, how: How) -> Vec<Query> {
         let mut queries = self.first.clone();
         for generation in 1..=self.generations {
-            let authors = std::iter::once(Author::Zygote).chain((1..=self.children).map(Author::Child));
+            let authors =
+                std::iter::once(Author::Zygote).chain((1..=self.children).map(Author::Child));
             queries.extend(authors.map(|author| vec![mark(how, generation, author)]));
         }
         queries
@@ -107,14 +133,21 @@ fn mark(how: How, generation: usize, author: Author) -> String {
 /// The text's words, most frequent first: those of several plain letters, if there are any.
 fn by_frequency(documents: &[Document]) -> Vec<String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for word in documents.iter().flat_map(|document| text::words(&document.text)) {
+    for word in documents
+        .iter()
+        .flat_map(|document| text::words(&document.text))
+    {
         *counts.entry(word).or_default() += 1;
     }
-    let is_plain = |word: &String| word.len() >= 5 && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_plain =
+        |word: &String| word.len() >= 5 && word.bytes().all(|byte| byte.is_ascii_alphabetic());
     if counts.keys().any(is_plain) {
         counts.retain(|word, _| is_plain(word));
     }
-    let mut words: Vec<_> = counts.into_iter().map(|(word, count)| (std::cmp::Reverse(count), word)).collect();
+    let mut words: Vec<_> = counts
+        .into_iter()
+        .map(|(word, count)| (std::cmp::Reverse(count), word))
+        .collect();
     words.sort();
     words.into_iter().map(|(_, word)| word).collect()
 }
@@ -132,16 +165,25 @@ mod tests {
     use super::*;
 
     fn plan(text: &str, queries: &[String]) -> Plan {
-        let documents = [Document { name: "text".into(), text: text.into() }];
+        let documents = [Document {
+            name: "text".into(),
+            text: text.into(),
+        }];
         Plan::new(&documents, queries, 3, 2)
     }
 
     #[test]
     fn queries_are_taken_from_the_text_or_as_given() {
-        let plan = plan("the zebra crosses the river where another zebra waits", &["Zebra crosses".into(), "...".into()]);
+        let plan = plan(
+            "the zebra crosses the river where another zebra waits",
+            &["Zebra crosses".into(), "...".into()],
+        );
         assert_eq!(plan.first, [["zebra", "crosses"]]);
         let plan = super::tests::plan("the zebra crosses the river where another zebra waits", &[]);
-        assert_eq!(plan.first, [vec!["zebra"], vec!["another"], vec!["zebra", "crosses"]]);
+        assert_eq!(
+            plan.first,
+            [vec!["zebra"], vec!["another"], vec!["zebra", "crosses"]]
+        );
     }
 
     #[test]
@@ -155,7 +197,10 @@ mod tests {
         let mut queries = plan.queries(How::Fork);
         assert_eq!(queries.len(), plan.first.len() + 2 * (1 + 3));
         let own = plan.document(How::Fork, 2, Author::Child(3));
-        let found = queries.iter().filter(|query| own.words.windows(query.len()).any(|words| words == *query)).count();
+        let found = queries
+            .iter()
+            .filter(|query| own.words.windows(query.len()).any(|words| words == *query))
+            .count();
         assert_eq!(found, plan.first.len() + 1);
         queries.sort();
         queries.dedup();

@@ -16,12 +16,18 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new() -> Progress {
-        Progress { from: Some(Instant::now() + PATIENCE), line: None }
+        Progress {
+            from: Some(Instant::now() + PATIENCE),
+            line: None,
+        }
     }
 
     /// For a process whose parent speaks.
     pub(crate) fn silent() -> Progress {
-        Progress { from: None, line: None }
+        Progress {
+            from: None,
+            line: None,
+        }
     }
 
     pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {

@@ -55,7 +55,10 @@ impl Percentiles<u64> {
     /// Of these numbers, by nearest rank; 0 if there are none.
     pub(crate) fn of(mut numbers: Vec<u64>) -> Percentiles<u64> {
         numbers.sort_unstable();
-        Percentiles { p50: percentile(&numbers, 50), p99: percentile(&numbers, 99) }
+        Percentiles {
+            p50: percentile(&numbers, 50),
+            p99: percentile(&numbers, 99),
+        }
     }
 }
 
@@ -70,7 +73,10 @@ impl Row {
         let first_answer = Percentiles::of(outcome.first_answer_ns.clone());
         Row {
             how,
-            first_answer_us: Percentiles { p50: first_answer.p50 as f64 / 1e3, p99: first_answer.p99 as f64 / 1e3 },
+            first_answer_us: Percentiles {
+                p50: first_answer.p50 as f64 / 1e3,
+                p99: first_answer.p99 as f64 / 1e3,
+            },
             sum_pss_bytes: outcome.pss,
             sum_private_bytes: outcome.private,
             faults: outcome.faults,
@@ -84,7 +90,16 @@ pub(crate) fn table(report: &Report) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     let memory = format!("memory of {} children", report.children);
-    table.set_header(["how", "first answer\nmedian", "\np99", &memory, "of it\nprivate", "page\nfaults", "first store\nto a page", "\np99"]);
+    table.set_header([
+        "how",
+        "first answer\nmedian",
+        "\np99",
+        &memory,
+        "of it\nprivate",
+        "page\nfaults",
+        "first store\nto a page",
+        "\np99",
+    ]);
     for row in &report.rows {
         table.add_row([
             row.how.name().to_owned(),
@@ -116,16 +131,24 @@ pub(crate) struct Findings<'a> {
 impl Findings<'_> {
     fn report(&self) -> Report {
         Report {
-            isolation_ok: self.outcomes.iter().all(|(_, outcome)| outcome.violations.is_empty()),
+            isolation_ok: self
+                .outcomes
+                .iter()
+                .all(|(_, outcome)| outcome.violations.is_empty()),
             children: self.plan.children,
             heap_bytes: self.heap_bytes,
-            rows: self.rows().map(|(how, outcome)| Row::new(*how, outcome)).collect(),
+            rows: self
+                .rows()
+                .map(|(how, outcome)| Row::new(*how, outcome))
+                .collect(),
         }
     }
 
     /// Without the traced one where no fault handler could run: that would be the native one once more.
     fn rows(&self) -> impl Iterator<Item = &(How, Outcome)> {
-        self.outcomes.iter().filter(|(how, outcome)| *how != How::CowspaceTraced || !outcome.handled.is_empty())
+        self.outcomes
+            .iter()
+            .filter(|(how, outcome)| *how != How::CowspaceTraced || !outcome.handled.is_empty())
     }
 
     /// Prints all, and says whether isolation held.
@@ -137,7 +160,9 @@ impl Findings<'_> {
             }
         }
         if report.rows.len() < self.outcomes.len() {
-            eprintln!("zygote-demo: no cowspace-traced row: this machine cannot trace faults (`cowspace doctor` says why)");
+            eprintln!(
+                "zygote-demo: no cowspace-traced row: this machine cannot trace faults (`cowspace doctor` says why)"
+            );
         }
         let mut out = std::io::stdout().lock();
         if json {
@@ -146,7 +171,9 @@ impl Findings<'_> {
         } else {
             writeln!(out, "{}", self.what_was_done(&report))?;
             writeln!(out, "{}", table(&report))?;
-            self.rows().filter_map(|(_, outcome)| handler_line(outcome)).try_for_each(|line| writeln!(out, "{line}"))?;
+            self.rows()
+                .filter_map(|(_, outcome)| handler_line(outcome))
+                .try_for_each(|line| writeln!(out, "{line}"))?;
             writeln!(out, "{}", self.answer_line())?;
             writeln!(out, "{}", self.isolation_line())?;
         }
@@ -154,7 +181,11 @@ impl Findings<'_> {
     }
 
     fn what_was_done(&self, report: &Report) -> String {
-        let text: usize = self.documents.iter().map(|document| document.text.len()).sum();
+        let text: usize = self
+            .documents
+            .iter()
+            .map(|document| document.text.len())
+            .sum();
         format!(
             "Indexed {} documents ({} of text; the index has {}, made documents included) and gave it to {} generations of {} children, in {} ways:",
             self.documents.len(),
@@ -168,13 +199,27 @@ impl Findings<'_> {
 
     fn answer_line(&self) -> String {
         let (query, answer) = (&self.plan.first[0], &self.fresh.answers[0]);
-        let places = format!("stands in {} documents at {} places", answer.documents, answer.positions);
-        let first = answer.first.as_ref().map(|hit| format!(", first in {} at word {}", hit.document, hit.position + 1));
-        format!("One answer that all gave: \"{}\" {places}{}.", query.join(" "), first.unwrap_or_default())
+        let places = format!(
+            "stands in {} documents at {} places",
+            answer.documents, answer.positions
+        );
+        let first = answer
+            .first
+            .as_ref()
+            .map(|hit| format!(", first in {} at word {}", hit.document, hit.position + 1));
+        format!(
+            "One answer that all gave: \"{}\" {places}{}.",
+            query.join(" "),
+            first.unwrap_or_default()
+        )
     }
 
     fn isolation_line(&self) -> String {
-        let violations: usize = self.outcomes.iter().map(|(_, outcome)| outcome.violations.len()).sum();
+        let violations: usize = self
+            .outcomes
+            .iter()
+            .map(|(_, outcome)| outcome.violations.len())
+            .sum();
         match violations {
             0 => "isolation ok: every child and every zygote saw exactly its own index, to the last posting".to_owned(),
             _ => format!("isolation BROKEN: {violations} times a process saw something else than its own index"),
@@ -185,7 +230,14 @@ impl Findings<'_> {
 /// What the fault handlers say of a row, if it has any.
 fn handler_line(outcome: &Outcome) -> Option<String> {
     let faults: u64 = outcome.handled.iter().map(|handled| handled.faults).sum();
-    let median = Percentiles::of(outcome.handled.iter().map(|handled| handled.p50_ns).collect()).p50;
+    let median = Percentiles::of(
+        outcome
+            .handled
+            .iter()
+            .map(|handled| handled.p50_ns)
+            .collect(),
+    )
+    .p50;
     let worst = outcome.handled.iter().map(|handled| handled.p99_ns).max()?;
     Some(format!(
         "The fault handlers of cowspace-traced resolved {faults} of these faults: {} in the median, {} for 99 of 100 in the slowest child.",
@@ -217,9 +269,18 @@ mod tests {
     fn percentiles_are_numbers_that_were_measured() {
         assert_eq!(Percentiles::of(vec![]), Percentiles { p50: 0, p99: 0 });
         assert_eq!(Percentiles::of(vec![7]), Percentiles { p50: 7, p99: 7 });
-        assert_eq!(Percentiles::of(vec![3, 1, 2]), Percentiles { p50: 2, p99: 3 });
-        assert_eq!(Percentiles::of((1..=100).rev().collect()), Percentiles { p50: 50, p99: 99 });
-        assert_eq!(Percentiles::of((1..=1000).collect()), Percentiles { p50: 500, p99: 990 });
+        assert_eq!(
+            Percentiles::of(vec![3, 1, 2]),
+            Percentiles { p50: 2, p99: 3 }
+        );
+        assert_eq!(
+            Percentiles::of((1..=100).rev().collect()),
+            Percentiles { p50: 50, p99: 99 }
+        );
+        assert_eq!(
+            Percentiles::of((1..=1000).collect()),
+            Percentiles { p50: 500, p99: 990 }
+        );
     }
 
     #[test]
@@ -238,8 +299,16 @@ mod tests {
             store_ns: vec![900],
             ..Outcome::default()
         };
-        let rows = vec![Row::new(How::CowspaceNative, &outcome), Row::new(How::Cold, &outcome)];
-        Report { isolation_ok: true, children: 2, heap_bytes: 3, rows }
+        let rows = vec![
+            Row::new(How::CowspaceNative, &outcome),
+            Row::new(How::Cold, &outcome),
+        ];
+        Report {
+            isolation_ok: true,
+            children: 2,
+            heap_bytes: 3,
+            rows,
+        }
     }
 
     #[test]
@@ -263,7 +332,14 @@ mod tests {
     #[test]
     fn the_table_names_rows_and_units() {
         let shown = table(&report()).to_string();
-        for part in ["cowspace-native", "cold", "1.5 µs", "1.0 MiB", "4.0 KiB", "900 ns"] {
+        for part in [
+            "cowspace-native",
+            "cold",
+            "1.5 µs",
+            "1.0 MiB",
+            "4.0 KiB",
+            "900 ns",
+        ] {
             assert!(shown.contains(part), "{part} is not in\n{shown}");
         }
     }

@@ -57,7 +57,12 @@ struct Subject {
 /// ```
 ///
 /// So the first generation lives on while the zygote and the second one change theirs, and must not see it.
-pub(crate) fn run(how: How, zygote: &mut impl Zygote, plan: &Plan, progress: &mut Progress) -> Result<Outcome> {
+pub(crate) fn run(
+    how: How,
+    zygote: &mut impl Zygote,
+    plan: &Plan,
+    progress: &mut Progress,
+) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let queries = plan.queries(how);
     let mut state = State::of(&*index::of(zygote.heap())?, &queries);
@@ -74,7 +79,11 @@ pub(crate) fn run(how: How, zygote: &mut impl Zygote, plan: &Plan, progress: &mu
         for number in 1..=plan.children {
             progress.say(|| format!("{}: generation {generation}, child {number}", how.name()));
             let own = plan.document(how, generation, Author::Child(number));
-            let orders = Orders { first: plan.first.clone(), queries: queries.clone(), own };
+            let orders = Orders {
+                first: plan.first.clone(),
+                queries: queries.clone(),
+                own,
+            };
             let name = format!("child {number} of generation {generation}");
             subjects.push(outcome.start(name, &orders, &state, |orders| zygote.spawn(orders))?);
         }
@@ -83,7 +92,12 @@ pub(crate) fn run(how: How, zygote: &mut impl Zygote, plan: &Plan, progress: &mu
             outcome.measure(&mut subjects)?;
             first_generation = subjects;
         } else {
-            progress.say(|| format!("{}: generation {generation} reads its whole index", how.name()));
+            progress.say(|| {
+                format!(
+                    "{}: generation {generation} reads its whole index",
+                    how.name()
+                )
+            });
             outcome.check_and_end(subjects)?;
         }
     }
@@ -104,13 +118,19 @@ impl Outcome {
         let begin = Instant::now();
         let mut child = spawn(orders)?;
         let mut answers: Vec<Answer> = vec![child.reply()?];
-        self.first_answer_ns.push(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.first_answer_ns
+            .push(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX));
         for _ in 1..orders.first.len() {
             answers.push(child.reply()?);
         }
         let first = orders.first.len();
         self.expect(&name, &state.answers[..first], &answers[..]);
-        Ok(Subject { name, child, expected: state.with(&orders.own, &orders.queries), first })
+        Ok(Subject {
+            name,
+            child,
+            expected: state.with(&orders.own, &orders.queries),
+            first,
+        })
     }
 
     /// Has each child index a document of its own.
@@ -118,7 +138,11 @@ impl Outcome {
         ask_all(subjects, Request::IndexOwn)?;
         for subject in subjects {
             let answers: Vec<Answer> = subject.child.reply()?;
-            self.expect(&subject.name, &subject.expected.answers[..subject.first], &answers[..]);
+            self.expect(
+                &subject.name,
+                &subject.expected.answers[..subject.first],
+                &answers[..],
+            );
         }
         Ok(())
     }
@@ -151,14 +175,22 @@ impl Outcome {
         Ok(())
     }
 
-    fn expect<T: PartialEq + std::fmt::Debug + ?Sized>(&mut self, who: &str, expected: &T, seen: &T) {
+    fn expect<T: PartialEq + std::fmt::Debug + ?Sized>(
+        &mut self,
+        who: &str,
+        expected: &T,
+        seen: &T,
+    ) {
         if seen != expected {
-            self.violations.push(format!("{who} sees {seen:?} instead of {expected:?}"));
+            self.violations
+                .push(format!("{who} sees {seen:?} instead of {expected:?}"));
         }
     }
 }
 
 /// All work at the same time; the replies are read afterwards.
 fn ask_all(subjects: &mut [Subject], request: Request) -> Result<()> {
-    subjects.iter_mut().try_for_each(|subject| subject.child.ask(request))
+    subjects
+        .iter_mut()
+        .try_for_each(|subject| subject.child.ask(request))
 }

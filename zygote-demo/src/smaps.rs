@@ -18,9 +18,16 @@ pub(crate) fn of(pid: i32) -> Result<Memory> {
         .and_then(|process| process.smaps_rollup())
         .with_context(|| format!("cannot read how much memory process {pid} has"))?;
     let sum = |field: &str| -> u64 {
-        rollup.memory_map_rollup.iter().filter_map(|map| map.extension.map.get(field)).sum()
+        rollup
+            .memory_map_rollup
+            .iter()
+            .filter_map(|map| map.extension.map.get(field))
+            .sum()
     };
-    Ok(Memory { pss: sum("Pss"), private: sum("Private_Clean") + sum("Private_Dirty") + sum("Private_Hugetlb") })
+    Ok(Memory {
+        pss: sum("Pss"),
+        private: sum("Private_Clean") + sum("Private_Dirty") + sum("Private_Hugetlb"),
+    })
 }
 
 #[cfg(test)]
@@ -34,7 +41,10 @@ mod tests {
         let touched = std::hint::black_box(vec![1u8; 64 << 20]);
         let after = of(own).unwrap();
         // Other tests of this process come and go meanwhile, but none with so much.
-        assert!(after.private > before.private + (32 << 20), "{before:?} {after:?}");
+        assert!(
+            after.private > before.private + (32 << 20),
+            "{before:?} {after:?}"
+        );
         assert!(after.pss >= after.private);
         drop(touched);
     }

@@ -31,7 +31,10 @@ impl State {
     pub(crate) fn with(&self, document: &NewDocument, queries: &[Query]) -> State {
         let add = |(query, answer): (&Query, &Answer)| {
             let mut places = places_of(query, &document.words).peekable();
-            let first = places.peek().map(|&position| Hit { document: document.name.clone(), position });
+            let first = places.peek().map(|&position| Hit {
+                document: document.name.clone(),
+                position,
+            });
             let positions = places.count() as u64;
             Answer {
                 documents: answer.documents + u64::from(positions > 0),
@@ -41,7 +44,9 @@ impl State {
         };
         State {
             documents: self.documents + 1,
-            checksum: self.checksum.wrapping_add(index::checksum_of(self.documents, &document.words)),
+            checksum: self
+                .checksum
+                .wrapping_add(index::checksum_of(self.documents, &document.words)),
             answers: queries.iter().zip(&self.answers).map(add).collect(),
         }
     }
@@ -49,7 +54,9 @@ impl State {
 
 fn places_of<'a>(query: &'a [String], words: &'a [String]) -> impl Iterator<Item = u32> + 'a {
     let windows = words.windows(query.len().max(1)).zip(0..);
-    windows.filter(move |(window, _)| *window == query).map(|(_, position)| position)
+    windows
+        .filter(move |(window, _)| *window == query)
+        .map(|(_, position)| position)
 }
 
 #[cfg(test)]
@@ -63,15 +70,23 @@ mod tests {
         index::create(&mut heap).unwrap();
         let mut index = index::of(&mut heap).unwrap();
         let words = |text: &str| crate::text::words(text).collect::<Vec<_>>();
-        index.add("base", words("one two three two three").iter()).unwrap();
+        index
+            .add("base", words("one two three two three").iter())
+            .unwrap();
         let queries = ["two", "two three", "four", "one two three two", ""].map(words);
         let mut expected = State::of(&index, &queries);
         for text in ["two three four", "four four", "", "one"] {
-            let document = NewDocument { name: text.into(), words: words(text) };
+            let document = NewDocument {
+                name: text.into(),
+                words: words(text),
+            };
             expected = expected.with(&document, &queries);
             index.add(&document.name, document.words.iter()).unwrap();
             assert_eq!(State::of(&index, &queries), expected, "after {text:?}");
         }
-        assert_eq!((expected.answers[0].positions, expected.answers[2].documents), (3, 2));
+        assert_eq!(
+            (expected.answers[0].positions, expected.answers[2].documents),
+            (3, 2)
+        );
     }
 }

@@ -28,7 +28,7 @@ thread_local! {
 
 /// Has the C library call us around each fork.
 pub(crate) fn watch() -> io::Result<()> {
-    forked::at_fork(prepare, release, release)
+    forked::at_fork(prepare, release, forget)
 }
 
 extern "C" fn prepare() {
@@ -48,6 +48,11 @@ extern "C" fn prepare() {
 
 extern "C" fn release() {
     HELD.with(|held| drop(held.borrow_mut().take()));
+}
+
+/// In the copy the lock stays locked: to unlock it would wake those who wait for it, and the list of them may be locked by a thread that the copy has not.
+extern "C" fn forget() {
+    HELD.with(|held| std::mem::forget(held.borrow_mut().take()));
 }
 
 fn fill_all(engine: &Engine, space: &Space) -> Result<(), Status> {

@@ -23,8 +23,15 @@ use crate::status::Status;
 struct Candidates {
     /// Surely changed.
     changed: Vec<Range<u64>>,
-    /// Changed if their bytes differ from the layer's, or from zeros.
-    compare: Vec<(Range<u64>, Option<(Arc<Layer>, u64)>)>,
+    /// Changed if their bytes differ.
+    compare: Vec<(Range<u64>, Expected)>,
+}
+
+/// What the tree says that a run of pages shows.
+enum Expected {
+    Zeros,
+    /// The pages of a layer from this one on.
+    Layer(Arc<Layer>, u64),
 }
 
 /// What to make of a page that the home has and of which the tree says that it is zero.
@@ -49,11 +56,11 @@ impl Candidates {
             match place {
                 Place::In(layer, _) if layer == own => {}
                 Place::In(layer, page) => match state.layer(layer) {
-                    Some(layer) => self.compare.push((pages, Some((layer.clone(), page)))),
+                    Some(layer) => self.compare.push((pages, Expected::Layer(layer.clone(), page))),
                     None => self.changed.push(pages),
                 },
                 Place::Zero if zeros == Zeros::Changed => self.changed.push(pages),
-                Place::Zero => self.compare.push((pages, None)),
+                Place::Zero => self.compare.push((pages, Expected::Zeros)),
             }
         }
     }
@@ -68,17 +75,17 @@ impl Candidates {
         }
         let size = page_size();
         let (mut ours, mut theirs) = (Bounce::new()?, Bounce::new()?);
-        for (pages, layer) in self.compare {
+        for (pages, expected) in self.compare {
             let mut at = pages.start;
             while at < pages.end {
                 let len = ((pages.end - at) as usize * size).min(ours.bytes().len());
                 let (ours, theirs) = (&mut ours.all()[..len], &mut theirs.all()[..len]);
                 read(ours, at * size as u64)?;
-                match &layer {
-                    Some((layer, first)) => layer
+                match &expected {
+                    Expected::Layer(layer, first) => layer
                         .read_at(theirs, (first + at - pages.start) * size as u64)
                         .map_err(no_memory("reading a layer"))?,
-                    None => theirs.fill(0),
+                    Expected::Zeros => theirs.fill(0),
                 }
                 for (ours, theirs) in ours.chunks(size).zip(theirs.chunks(size)) {
                     if ours != theirs {

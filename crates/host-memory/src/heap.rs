@@ -63,7 +63,9 @@ const MAGIC: u64 = u64::from_le_bytes(*b"cowheap\x01");
 #[non_exhaustive]
 pub enum HeapError {
     /// The range is not inside one live [`Reservation`].
-    #[error("{0:?} is not inside memory reserved by this process: only reserved memory can hold a heap")]
+    #[error(
+        "{0:?} is not inside memory reserved by this process: only reserved memory can hold a heap"
+    )]
     NotReserved(HostRange),
     /// This process already made or opened a heap that overlaps the range.
     #[error("{0:?} overlaps a heap that this process already uses")]
@@ -75,7 +77,9 @@ pub enum HeapError {
     #[error("there is no heap at {0:?}")]
     NotAHeap(HostRange),
     /// The memory was cloned while the heap was being changed.
-    #[error("the heap at {0:?} was cloned in the middle of a change: clone it while no root is borrowed and no other thread uses it")]
+    #[error(
+        "the heap at {0:?} was cloned in the middle of a change: clone it while no root is borrowed and no other thread uses it"
+    )]
     Torn(HostRange),
     /// The heap has no root yet ([`Heap::root`]), or has one already ([`Heap::set_root`]).
     #[error("the heap {}", if *.0 { "already has a root" } else { "has no root" })]
@@ -114,7 +118,8 @@ struct RawRoot {
 impl Header {
     /// Marks a change as begun until the guard is dropped.
     fn change(&self) -> Change<'_> {
-        self.busy.store(self.busy.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.busy
+            .store(self.busy.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         // Pairs with nothing in this process: it keeps the mark's store before the change's stores, so that a snapshot
         // which has any of these has the mark as well.
         fence(Ordering::Release);
@@ -127,7 +132,9 @@ struct Change<'a>(&'a Header);
 impl Drop for Change<'_> {
     fn drop(&mut self) {
         // Keeps the change's stores before the mark's removal.
-        self.0.busy.store(self.0.busy.load(Ordering::Relaxed) - 1, Ordering::Release);
+        self.0
+            .busy
+            .store(self.0.busy.load(Ordering::Relaxed) - 1, Ordering::Release);
     }
 }
 
@@ -161,20 +168,30 @@ impl Heap {
                 talc: UnsafeCell::new(Talc::new(Manual)),
             });
         }
-        let heap = Heap { memory: HeapRef { header }, range };
+        let heap = Heap {
+            memory: HeapRef { header },
+            range,
+        };
         let first = range.start() + size_of::<Header>();
         // SAFETY: (1) `first..range.end()` belongs to this heap alone, as above, and the header does not reach into it; (2) nobody else can refer to
         // the Talc yet.
         let claimed = unsafe {
-            (*heap.memory.header().talc.get()).claim(std::ptr::with_exposed_provenance_mut(first), range.end() - first)
+            (*heap.memory.header().talc.get()).claim(
+                std::ptr::with_exposed_provenance_mut(first),
+                range.end() - first,
+            )
         };
-        claimed.map(|_| heap).ok_or(HeapError::TooSmall(range.len()))
+        claimed
+            .map(|_| heap)
+            .ok_or(HeapError::TooSmall(range.len()))
     }
 
     /// Makes a new heap of at least `len` bytes of private anonymous memory, of which the kernel gives only what is touched: what a process has
     /// without VMOs. The memory stays until the process ends.
     pub fn create_anonymous(len: usize) -> Result<Heap, HeapError> {
-        let len = len.checked_next_multiple_of(page_size()).ok_or(HeapError::TooSmall(len))?;
+        let len = len
+            .checked_next_multiple_of(page_size())
+            .ok_or(HeapError::TooSmall(len))?;
         let reservation = Reservation::new(len)?;
         let range = reservation.range();
         reservation.map(range, Source::Anonymous, Prot::READ | Prot::WRITE)?;
@@ -190,11 +207,22 @@ impl Heap {
             return Err(HeapError::NotAHeap(range));
         }
         claim(range)?;
-        let heap = Heap { memory: HeapRef { header: header_at(range) }, range };
+        let heap = Heap {
+            memory: HeapRef {
+                header: header_at(range),
+            },
+            range,
+        };
         // Fields are read one by one through a raw pointer: until the magic is seen there may be no Header here.
         let header = heap.memory.header.as_ptr();
         // SAFETY: (1) as in `create`: reserved, pinned, aligned, long enough, claimed; (2) an integer has no invalid bit patterns.
-        let (magic, len, busy) = unsafe { ((*header).magic, (*header).len, (*header).busy.load(Ordering::Acquire)) };
+        let (magic, len, busy) = unsafe {
+            (
+                (*header).magic,
+                (*header).len,
+                (*header).busy.load(Ordering::Acquire),
+            )
+        };
         let refused = if magic != MAGIC || len != range.len() {
             HeapError::NotAHeap(range)
         } else if busy != 0 {
@@ -234,7 +262,11 @@ impl Heap {
         let _change = header.change();
         let (value, _) = Box::into_raw_with_allocator(root);
         let value = NonNull::new(value).expect("a Box is never null").cast();
-        header.root.set(Some(RawRoot { value, type_id: TypeId::of::<T>(), size: size_of::<T>() }));
+        header.root.set(Some(RawRoot {
+            value,
+            type_id: TypeId::of::<T>(),
+            size: size_of::<T>(),
+        }));
         Ok(())
     }
 
@@ -251,7 +283,10 @@ impl Heap {
         // was this T of this binary, whose pointers, by `Stored`, lead into this heap, which is whole (`open` saw no change under way); (3) `&mut self`
         // is borrowed for as long as the reference lives, there is one Heap for these bytes in the process, and it stays on its thread.
         let value = unsafe { root.value.cast::<T>().as_mut() };
-        Ok(Root { value, _change: change })
+        Ok(Root {
+            value,
+            _change: change,
+        })
     }
 }
 
@@ -300,7 +335,10 @@ unsafe impl Allocator for HeapRef {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         if layout.size() == 0 {
             let aligned = NonZero::new(layout.align()).ok_or(AllocError)?;
-            return Ok(NonNull::slice_from_raw_parts(NonNull::without_provenance(aligned), 0));
+            return Ok(NonNull::slice_from_raw_parts(
+                NonNull::without_provenance(aligned),
+                0,
+            ));
         }
         let header = self.header();
         let _change = header.change();
@@ -322,14 +360,21 @@ unsafe impl Allocator for HeapRef {
         header.allocated.set(header.allocated.get() - layout.size());
     }
 
-    unsafe fn grow(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
+    unsafe fn grow(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
         if old.size() != 0 && new.align() <= old.align() {
             let header = self.header();
             let _change = header.change();
             // SAFETY: (1) the caller got the block from this heap with a layout that fits `old`, and asks for no less; (2) the only reference to the
             // Talc, as in `allocate`.
             if unsafe { (*header.talc.get()).try_grow_in_place(block.as_ptr(), old, new.size()) } {
-                header.allocated.set(header.allocated.get() + (new.size() - old.size()));
+                header
+                    .allocated
+                    .set(header.allocated.get() + (new.size() - old.size()));
                 return Ok(NonNull::slice_from_raw_parts(block, new.size()));
             }
         }
@@ -354,7 +399,10 @@ fn claims() -> MutexGuard<'static, std::vec::Vec<HostRange>> {
 /// Makes `range` this process's one heap there: in memory reserved for ever, overlapping no other heap.
 fn claim(range: HostRange) -> Result<(), HeapError> {
     let mut claimed = claims();
-    if claimed.iter().any(|other| other.start() < range.end() && range.start() < other.end()) {
+    if claimed
+        .iter()
+        .any(|other| other.start() < range.end() && range.start() < other.end())
+    {
         return Err(HeapError::Claimed(range));
     }
     if !crate::reserve::pin(range) {
@@ -366,7 +414,8 @@ fn claim(range: HostRange) -> Result<(), HeapError> {
 
 /// The header's place. The provenance is that of the mapping, which no Rust object owns.
 fn header_at(range: HostRange) -> NonNull<Header> {
-    NonNull::new(std::ptr::with_exposed_provenance_mut(range.start())).expect("no reservation begins at address 0")
+    NonNull::new(std::ptr::with_exposed_provenance_mut(range.start()))
+        .expect("no reservation begins at address 0")
 }
 
 /// A type that can be a heap's root: each pointer in it leads into the heap (or is the [`HeapRef`]), so it means the same in every process that has a clone.
@@ -441,7 +490,9 @@ mod tests {
     crate::stored!(List { items: Vec<u64, HeapRef> });
 
     fn list(heap: &Heap, items: impl IntoIterator<Item = u64>) -> Box<List, HeapRef> {
-        let mut list = List { items: Vec::new_in(heap.allocator()) };
+        let mut list = List {
+            items: Vec::new_in(heap.allocator()),
+        };
         list.items.extend(items);
         Box::new_in(list, heap.allocator())
     }
@@ -456,7 +507,10 @@ mod tests {
     #[test]
     fn blocks_lie_in_the_range_and_come_back() {
         let heap = Heap::create_anonymous(LEN).unwrap();
-        let mut map = HashMap::with_hasher_in(std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(), heap.allocator());
+        let mut map = HashMap::with_hasher_in(
+            std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(),
+            heap.allocator(),
+        );
         for key in 0..1000u64 {
             let mut value = Vec::new_in(heap.allocator());
             value.extend((0..key % 50).map(|n| n * key));
@@ -529,7 +583,10 @@ mod tests {
         heap.set_root(root).unwrap();
         // The bytes as a snapshot would find them while the root is borrowed.
         std::mem::forget(heap.root::<List>().unwrap());
-        assert!(matches!(Heap::open(forget_claim(heap)), Err(HeapError::Torn(_))));
+        assert!(matches!(
+            Heap::open(forget_claim(heap)),
+            Err(HeapError::Torn(_))
+        ));
     }
 
     #[test]
@@ -538,12 +595,18 @@ mod tests {
         assert!(matches!(heap.root::<List>(), Err(HeapError::Root(false))));
         let other = Heap::create_anonymous(LEN).unwrap();
         let foreign = list(&other, [1]);
-        assert!(matches!(heap.set_root(foreign), Err(HeapError::ForeignRoot)));
+        assert!(matches!(
+            heap.set_root(foreign),
+            Err(HeapError::ForeignRoot)
+        ));
         let root = list(&heap, [1, 2]);
         heap.set_root(root).unwrap();
         let second = list(&heap, [3]);
         assert!(matches!(heap.set_root(second), Err(HeapError::Root(true))));
-        assert!(matches!(heap.root::<[u64; 3]>(), Err(HeapError::WrongType(_))));
+        assert!(matches!(
+            heap.root::<[u64; 3]>(),
+            Err(HeapError::WrongType(_))
+        ));
         assert_eq!(heap.root::<List>().unwrap().items.as_slice(), [1, 2]);
     }
 
@@ -555,11 +618,29 @@ mod tests {
         assert!(matches!(Heap::open(range), Err(HeapError::Claimed(_))));
         let tail = range.sub(LEN - page_size(), page_size()).unwrap();
         assert!(matches!(Heap::open(tail), Err(HeapError::Claimed(_))));
-        assert!(matches!(Heap::open(HostRange::new(page_size(), page_size()).unwrap()), Err(HeapError::NotReserved(_))));
-        assert!(matches!(Heap::create(HostRange::new(range.start(), 0).unwrap()), Err(HeapError::TooSmall(0))));
+        assert!(matches!(
+            Heap::open(HostRange::new(page_size(), page_size()).unwrap()),
+            Err(HeapError::NotReserved(_))
+        ));
+        assert!(matches!(
+            Heap::create(HostRange::new(range.start(), 0).unwrap()),
+            Err(HeapError::TooSmall(0))
+        ));
         let reservation = Reservation::new(page_size()).unwrap();
-        reservation.map(reservation.range(), Source::Anonymous, Prot::READ | Prot::WRITE).unwrap();
-        assert!(matches!(Heap::open(reservation.range()), Err(HeapError::NotAHeap(_))));
-        assert!(matches!(Heap::open(reservation.range()), Err(HeapError::NotAHeap(_))), "it was not claimed");
+        reservation
+            .map(
+                reservation.range(),
+                Source::Anonymous,
+                Prot::READ | Prot::WRITE,
+            )
+            .unwrap();
+        assert!(matches!(
+            Heap::open(reservation.range()),
+            Err(HeapError::NotAHeap(_))
+        ));
+        assert!(
+            matches!(Heap::open(reservation.range()), Err(HeapError::NotAHeap(_))),
+            "it was not claimed"
+        );
     }
 }

@@ -16,7 +16,8 @@
 //! | [`stop`] | stopping every other thread of the process |
 //! | [`forked`] | telling a forked copy of the process apart |
 //! | [`heap`] | an allocator whose state lies in the memory it gives out |
-//! | [`process`] | `fork(2)` of a process with one thread |
+//! | [`process`] | `fork(2)` of a process with one thread, and copies that only wait |
+//! | `pin` | pinned memory, for tests (feature `pin`) |
 //!
 //! # Why most of this is safe to call
 //!
@@ -32,6 +33,8 @@ mod layer;
 pub mod memfd;
 pub mod page;
 pub mod pagemap;
+#[cfg(feature = "pin")]
+pub mod pin;
 pub mod probe;
 pub mod process;
 pub mod procmem;

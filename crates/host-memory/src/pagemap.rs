@@ -22,6 +22,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 
 use crate::page::{HostRange, page_size};
+use crate::probe::Disabled;
 
 bitflags::bitflags! {
     /// What the page table says of a page.
@@ -124,8 +125,11 @@ const ENTRIES: usize = 512;
 const ENTRY_SIZE: usize = size_of::<u64>();
 
 impl Pagemap {
-    /// Opens `/proc/self/pagemap`, with [`Method::Scan`] where the kernel has it (it answers `ENOTTY` where not).
+    /// Opens `/proc/self/pagemap`, with [`Method::Scan`] where the kernel has it (it answers `ENOTTY` where not) and `COWSPACE_DISABLE` does not hide it.
     pub fn open() -> io::Result<Pagemap> {
+        if Disabled::get().contains(Disabled::PAGEMAP_SCAN) {
+            return Pagemap::open_as(Method::Entries);
+        }
         let mut pagemap = Pagemap::open_as(Method::Scan)?;
         if pagemap
             .scan_regions(0, page_size(), PageFlags::all(), &mut |_, _, _| {})

@@ -1,12 +1,21 @@
-//! `fork()` for programs of one thread.
+//! `fork()` for programs of one thread, and copies of any program that only wait.
 //!
 //! A forked copy has one thread: the one that called. Whatever another thread held at that moment (the allocator's lock, a half-changed table) stays held
 //! or half-changed in the copy for ever, so POSIX allows such a copy nothing but async-signal-safe functions until it calls `exec`. A process of one thread
 //! has no other thread to lose. [`fork`] therefore counts the threads first and refuses when there are several: what is left is safe to call, and the copy may go on
 //! with any code.
+//!
+//! [`StillCopy`] is for every other process: its copy runs no code of the program, so nothing can go wrong in it. It is there to be looked at from outside.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 /// Which of the two processes a [`fork`] has returned in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +72,112 @@ pub fn thread_count() -> io::Result<usize> {
     Ok(threads)
 }
 
+/// A copy of this process, of any number of threads, that only waits: what `fork()` made of the process's memory can be seen in it. It ends when this is dropped, and
+/// when this process does.
+///
+/// The functions that the program registered by `pthread_atfork(3)` run as with any `fork()`.
+#[derive(Debug)]
+pub struct StillCopy {
+    pid: Pid,
+    memory: File,
+}
+
+impl StillCopy {
+    /// Makes the copy, and waits until it is out of `fork()`.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`, `ENOMEM`, `EMFILE`: no room for another process or for descriptors. `EACCES`: `/proc` does not let this process look at its children.
+    pub fn make() -> io::Result<StillCopy> {
+        let (mut reader, writer) = io::pipe()?;
+        let ready = writer.as_raw_fd();
+        // SAFETY:
+        // 1. Other threads may hold any lock at this moment, or have left anything half-changed, so the copy may only do what is async-signal-safe: it calls
+        //    `wait_in_copy`, which does nothing else and never returns. No destructor and no other code of the program runs there.
+        // 2. Handlers of `pthread_atfork` are the business of who registered them.
+        // 3. As in `fork`, nothing of this process becomes invalid.
+        let pid = match unsafe { libc::fork() } {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => wait_in_copy(ready),
+            pid => Pid::from_raw(pid),
+        };
+        drop(writer);
+        let opened = reader.read_exact(&mut [0]).and_then(|()| {
+            let path = format!("/proc/{pid}/mem");
+            OpenOptions::new().read(true).write(true).open(path)
+        });
+        match opened {
+            Ok(memory) => Ok(StillCopy { pid, memory }),
+            Err(error) => {
+                end(pid);
+                Err(error)
+            }
+        }
+    }
+
+    /// The copy's process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Reads the copy's memory at an address, as a load in it would, and whatever the protection says (`EIO` where nothing is).
+    pub fn read(&self, addr: usize, buf: &mut [u8]) -> io::Result<()> {
+        self.memory.read_exact_at(buf, addr as u64)
+    }
+
+    /// Writes the copy's memory at an address, as a store in it would. In memory that it shares with others they see that too.
+    pub fn write(&self, addr: usize, buf: &[u8]) -> io::Result<()> {
+        self.memory.write_all_at(buf, addr as u64)
+    }
+}
+
+impl Drop for StillCopy {
+    fn drop(&mut self) {
+        end(self.pid);
+    }
+}
+
+/// Ends a child and collects it. An error means that it is gone.
+fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    while waitpid(pid, None) == Err(Errno::EINTR) {}
+}
+
+/// What a [`StillCopy`] does: says that it is there and waits for its end.
+fn wait_in_copy(ready: libc::c_int) -> ! {
+    // SAFETY: takes integers; the kernel ends this process with its parent.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // SAFETY: write(2) is async-signal-safe; the byte is a constant. If the reader is gone the signal ends this process.
+    unsafe { libc::write(ready, [1_u8].as_ptr().cast(), 1) };
+    loop {
+        // SAFETY: pause(2) is async-signal-safe and takes nothing.
+        unsafe { libc::pause() };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_still_copy_has_the_memory_of_its_moment() {
+        let word = std::sync::atomic::AtomicU64::new(1);
+        let addr = word.as_ptr().addr();
+        let copy = StillCopy::make().unwrap();
+        word.store(2, std::sync::atomic::Ordering::SeqCst);
+        let mut bytes = [0; 8];
+        copy.read(addr, &mut bytes).unwrap();
+        assert_eq!(u64::from_ne_bytes(bytes), 1);
+        copy.write(addr, &3u64.to_ne_bytes()).unwrap();
+        copy.read(addr, &mut bytes).unwrap();
+        assert_eq!(u64::from_ne_bytes(bytes), 3);
+        assert_eq!(word.load(std::sync::atomic::Ordering::SeqCst), 2);
+
+        let process = format!("/proc/{}", copy.pid());
+        drop(copy);
+        assert!(!fs::exists(process).unwrap(), "the copy is collected");
+    }
 
     /// The test harness itself is a second thread, so this process must be refused, and without a copy having been made.
     #[test]

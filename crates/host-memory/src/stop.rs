@@ -15,21 +15,20 @@
 //! **While threads are stopped, nothing may be allocated or freed**: one of them may hold the allocator's lock. The same goes for every lock that they may hold: the
 //! loader's, stdio's, a log's, one of the program's own. So nothing here allocates between the first signal and the opening of the gate, and the caller must not either while it has a [`Stopped`].
 
-use std::ffi::CStr;
-use std::io::{self, Write};
+mod tasks;
+
+use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
 use nix::libc::c_int;
-use nix::sys::stat::Mode;
+
+use self::tasks::Tasks;
 
 /// How many threads can be stopped.
 const CAPACITY: usize = 4096;
@@ -63,6 +62,7 @@ struct Slot {
     arrived: AtomicU32,
 }
 
+#[derive(Debug)]
 struct Turn {
     round: u32,
     signal: Option<c_int>,
@@ -71,18 +71,7 @@ struct Turn {
 /// As long as this lives, the other threads of the process stand still. See the module on what the holder must not do.
 #[derive(Debug)]
 pub struct Stopped {
-    /// Dropped after the gate is open: closing frees memory.
-    _tasks: Dir,
     _turn: MutexGuard<'static, Turn>,
-}
-
-impl std::fmt::Debug for Turn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Turn")
-            .field("round", &self.round)
-            .field("signal", &self.signal)
-            .finish()
-    }
 }
 
 /// Why the other threads could not be stopped. None of them is stopped then.
@@ -116,20 +105,16 @@ pub fn stop_other_threads(spare: &[i32]) -> Result<Stopped, StopError> {
     turn.signal = Some(signal);
     turn.round = turn.round.checked_add(1).unwrap_or(OPEN + 1);
     let round = turn.round;
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let tasks = Dir::open(c"/proc/self/task", flags, Mode::empty()).map_err(io::Error::from)?;
+    let tasks = Tasks::open()?;
     LISTED.store(0, Release);
     GATE.store(round, SeqCst);
     // From here on a return opens the gate.
-    let mut stopped = Stopped {
-        _tasks: tasks,
-        _turn: turn,
-    };
+    let stopped = Stopped { _turn: turn };
     let deadline = Instant::now() + PATIENCE;
     let mut readings_without_new = 0;
     while readings_without_new < 2 {
-        let new = signal_new_threads(&mut stopped._tasks, signal, spare)?;
-        wait_for_all(&stopped._tasks, round, deadline)?;
+        let new = signal_new_threads(&tasks, signal, spare)?;
+        wait_for_all(&tasks, round, deadline)?;
         readings_without_new = if new { 0 } else { readings_without_new + 1 };
     }
     Ok(stopped)
@@ -143,22 +128,12 @@ impl Drop for Stopped {
 }
 
 /// Signals every thread not known yet, and lists it. Answers whether there was one.
-fn signal_new_threads(tasks: &mut Dir, signal: c_int, spare: &[i32]) -> Result<bool, StopError> {
+fn signal_new_threads(tasks: &Tasks, signal: c_int, spare: &[i32]) -> Result<bool, StopError> {
     let me = gettid();
     let mut any = false;
-    for task in tasks.iter() {
-        let task = task.map_err(io::Error::from)?;
-        // "." and ".." are no numbers.
-        let Some(tid) = task
-            .file_name()
-            .to_str()
-            .ok()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
+    tasks.each(|tid| {
         if tid == me || spare.contains(&tid) || slot_of(tid).is_some() {
-            continue;
+            return Ok(());
         }
         let index = LISTED.load(Relaxed);
         let slot = SLOTS.get(index).ok_or(StopError::TooManyThreads)?;
@@ -172,12 +147,13 @@ fn signal_new_threads(tasks: &mut Dir, signal: c_int, spare: &[i32]) -> Result<b
             Err(Errno::ESRCH) => LISTED.store(index, Release),
             Err(errno) => return Err(StopError::Io(errno.into())),
         }
-    }
+        Ok(())
+    })?;
     Ok(any)
 }
 
 /// Waits until every listed thread has arrived or died.
-fn wait_for_all(tasks: &Dir, round: u32, deadline: Instant) -> Result<(), StopError> {
+fn wait_for_all(tasks: &Tasks, round: u32, deadline: Instant) -> Result<(), StopError> {
     for slot in listed() {
         loop {
             let seen = ARRIVALS.load(Acquire);
@@ -189,7 +165,9 @@ fn wait_for_all(tasks: &Dir, round: u32, deadline: Instant) -> Result<(), StopEr
             if Instant::now() >= deadline {
                 return Err(StopError::Unresponsive(tid));
             }
-            if !futex_wait(&ARRIVALS, seen, Some(SLICE)) && is_dead(tasks, tid) {
+            if !futex_wait(&ARRIVALS, seen, Some(SLICE)) && tasks.is_dead(tid) {
+                // A new thread may get its number.
+                slot.tid.store(0, Relaxed);
                 slot.arrived.store(round, Relaxed);
             }
         }
@@ -226,39 +204,6 @@ fn listed() -> &'static [Slot] {
 
 fn slot_of(tid: i32) -> Option<&'static Slot> {
     listed().iter().find(|slot| slot.tid.load(Relaxed) == tid)
-}
-
-/// Whether the thread has ended: it is gone, or what is left of it waits to be collected (the first thread of a process does while others live).
-fn is_dead(tasks: &Dir, tid: i32) -> bool {
-    let mut path = [0; 32];
-    let mut stat = [0; 128];
-    // A thread id has at most 10 digits, so a zero byte is left.
-    if write!(&mut path[..31], "{tid}/stat").is_err() {
-        return false;
-    }
-    let Ok(path) = CStr::from_bytes_until_nul(&path) else {
-        return false;
-    };
-    let read = openat(
-        tasks.as_fd(),
-        path,
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .and_then(|file| nix::unistd::read(&file, &mut stat));
-    match read {
-        Err(Errno::ENOENT | Errno::ESRCH) => true,
-        Err(_) => false,
-        Ok(len) => {
-            // "tid (name) state ...", and the name may have anything in it (proc_pid_stat(5)).
-            let stat = &stat[..len];
-            let state = stat
-                .iter()
-                .rposition(|byte| *byte == b')')
-                .and_then(|end| stat.get(end + 2));
-            matches!(state, Some(b'Z' | b'X' | b'x'))
-        }
-    }
 }
 
 /// A signal with our handler installed.
@@ -336,36 +281,8 @@ fn futex_wake_all(futex: &AtomicU32) {
 #[cfg(test)]
 mod tests {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-    use nix::sys::wait::waitpid;
-    use nix::unistd::{ForkResult, Pid, fork};
 
     use super::*;
-
-    #[test]
-    fn the_dead_are_known_as_such() {
-        // Processes look as threads do.
-        let proc = Dir::open(
-            c"/proc",
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .unwrap();
-        assert!(!is_dead(&proc, Pid::this().as_raw()));
-        // SAFETY: the child ends at once.
-        let child = match unsafe { fork() }.unwrap() {
-            // SAFETY: as above.
-            ForkResult::Child => unsafe { libc::_exit(0) },
-            ForkResult::Parent { child } => child,
-        };
-        while !is_dead(&proc, child.as_raw()) {
-            std::thread::yield_now();
-        }
-        waitpid(child, None).unwrap();
-        assert!(
-            is_dead(&proc, child.as_raw()),
-            "collected, it is not there at all"
-        );
-    }
 
     static INTERRUPTED: AtomicU32 = AtomicU32::new(0);
 

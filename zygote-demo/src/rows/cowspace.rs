@@ -11,7 +11,10 @@ use super::Zygote;
 use crate::children::{Child, Handled, Orders, serve};
 
 /// What the launcher runs in a child.
-pub(crate) const ENTRY: Entry = Entry { name: "serve the cloned index", run: child };
+pub(crate) const ENTRY: Entry = Entry {
+    name: "serve the cloned index",
+    run: child,
+};
 
 /// Where a child finds the index, and what it is to do with it.
 #[derive(Serialize, Deserialize)]
@@ -32,12 +35,19 @@ impl Warmed {
     /// Makes a heap of `room` bytes in a VMO, to be filled. No handle to the VMO stays open: from here on the mapping alone keeps it.
     pub(crate) fn new(launcher: Launcher, room: usize) -> Result<Warmed> {
         let vmo = Vmo::create(room as u64).context("cannot make a VMO")?;
-        vmo.set_name(&Name::new_lossy("index")).context("cannot name a VMO")?;
+        vmo.set_name(&Name::new_lossy("index"))
+            .context("cannot name a VMO")?;
         let flags = VmarFlags::PERM_READ | VmarFlags::PERM_WRITE;
-        let start = Vmar::root_self().map(0, &vmo, 0, room, flags).context("cannot map a VMO")?;
+        let start = Vmar::root_self()
+            .map(0, &vmo, 0, room, flags)
+            .context("cannot map a VMO")?;
         drop(vmo);
         let range = HostRange::new(start, room).context("a VMO was mapped at no page's address")?;
-        Ok(Warmed { zygote: zygote::Zygote::new(launcher), heap: Heap::create(range)?, policy: Policy::Native })
+        Ok(Warmed {
+            zygote: zygote::Zygote::new(launcher),
+            heap: Heap::create(range)?,
+            policy: Policy::Native,
+        })
     }
 
     /// How the children's faults are to be resolved.
@@ -48,7 +58,9 @@ impl Warmed {
     /// Gives the memory back, and ends the launcher.
     pub(crate) fn unmap(self) -> Result<()> {
         let range = self.heap.range();
-        Vmar::root_self().unmap(range.start(), range.len()).context("cannot unmap the index")
+        Vmar::root_self()
+            .unmap(range.start(), range.len())
+            .context("cannot unmap the index")
     }
 }
 
@@ -59,7 +71,11 @@ impl Zygote for Warmed {
 
     fn spawn(&mut self, orders: &Orders) -> Result<Child> {
         let range = self.heap.range();
-        let inheritance = Inheritance { heap_start: range.start(), heap_len: range.len(), orders: orders.clone() };
+        let inheritance = Inheritance {
+            heap_start: range.start(),
+            heap_len: range.len(),
+            orders: orders.clone(),
+        };
         let spawn = Spawn::new(ENTRY.name)
             .args(postcard::to_stdvec(&inheritance)?)
             .stdin(Stdio::Piped)
@@ -67,7 +83,11 @@ impl Zygote for Warmed {
             .policy(self.policy);
         let mut child = self.zygote.spawn(&spawn)?;
         let pid = i32::try_from(child.id())?;
-        ensure!(child.left_out().is_empty(), "child {pid} lacks a part of the zygote's memory: {:?}", child.left_out());
+        ensure!(
+            child.left_out().is_empty(),
+            "child {pid} lacks a part of the zygote's memory: {:?}",
+            child.left_out()
+        );
         let requests = child.stdin.take().context("no pipe to the child")?;
         let replies = child.stdout.take().context("no pipe from the child")?;
         Ok(Child::new(pid, requests, replies, move || {
@@ -87,14 +107,30 @@ fn child(context: zygote::Context) -> i32 {
 }
 
 fn serve_clone(args: &[u8]) -> Result<()> {
-    let Inheritance { heap_start, heap_len, orders } = postcard::from_bytes(args)?;
-    let range = HostRange::new(heap_start, heap_len).context("the index's place is no range of pages")?;
+    let Inheritance {
+        heap_start,
+        heap_len,
+        orders,
+    } = postcard::from_bytes(args)?;
+    let range =
+        HostRange::new(heap_start, heap_len).context("the index's place is no range of pages")?;
     let mut heap = Heap::open(range)?;
-    serve(&mut heap, &orders, None, handled, std::io::stdin().lock(), std::io::stdout().lock())
+    serve(
+        &mut heap,
+        &orders,
+        None,
+        handled,
+        std::io::stdin().lock(),
+        std::io::stdout().lock(),
+    )
 }
 
 /// What this process's fault handler has resolved.
 fn handled() -> Option<Handled> {
     let all = cowspace::fault_stats()?.all;
-    Some(Handled { faults: all.counts.total(), p50_ns: all.total.p50_ns, p99_ns: all.total.p99_ns })
+    Some(Handled {
+        faults: all.counts.total(),
+        p50_ns: all.total.p50_ns,
+        p99_ns: all.total.p99_ns,
+    })
 }

@@ -1,7 +1,7 @@
 //! The `fork` row: the same index in private anonymous memory, in a process of its own with one thread, which forks its children.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use host_memory::heap::Heap;
@@ -26,10 +26,26 @@ struct Job {
 
 /// Runs the row in a process of its own, so that nothing else of this one is copied along.
 pub(crate) fn run(source: &Source, plan: &Plan) -> Result<Outcome> {
-    let mut process = Role::Fork.command()?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut stdin = process.stdin.take().context("no pipe to the row's process")?;
-    let mut stdout = process.stdout.take().context("no pipe from the row's process")?;
-    send(&mut stdin, &Job { source: source.clone(), plan: plan.clone() })?;
+    let mut process = Role::Fork
+        .command()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut stdin = process
+        .stdin
+        .take()
+        .context("no pipe to the row's process")?;
+    let mut stdout = process
+        .stdout
+        .take()
+        .context("no pipe from the row's process")?;
+    send(
+        &mut stdin,
+        &Job {
+            source: source.clone(),
+            plan: plan.clone(),
+        },
+    )?;
     let outcome = receive(&mut stdout);
     let status = process.wait()?;
     ensure!(status.success(), "the process that forks failed: {status}");
@@ -38,7 +54,8 @@ pub(crate) fn run(source: &Source, plan: &Plan) -> Result<Outcome> {
 
 /// The row's process.
 pub(crate) fn process() -> Result<()> {
-    let job: Job = receive(&mut io::stdin().lock())?.context("no job on standard input: this role is for the program itself")?;
+    let mut job: Job = receive(&mut io::stdin().lock())?
+        .context("no job on standard input: this role is for the program itself")?;
     let documents = job.source.read()?;
     let mut heap = Heap::create_anonymous(job.source.room(&documents))?;
     let mut progress = Progress::silent();
@@ -68,7 +85,10 @@ impl Zygote for Forker {
             }
             Fork::Parent(pid) => Ok(Child::new(pid, to_child, from_child, move || {
                 let status = waitpid(Pid::from_raw(pid), None)?;
-                ensure!(matches!(status, WaitStatus::Exited(_, 0)), "child {pid} failed: {status:?}");
+                ensure!(
+                    matches!(status, WaitStatus::Exited(_, 0)),
+                    "child {pid} failed: {status:?}"
+                );
                 Ok(())
             })),
         }
@@ -83,14 +103,5 @@ impl Forker {
             Err(error) => crate::report_error(&error),
         };
         std::process::exit(code)
-    }
-}
-
-impl Role {
-    /// This program in another role.
-    pub(crate) fn command(self) -> Result<Command> {
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
-        command.arg("--role").arg(self.name());
-        Ok(command)
     }
 }
