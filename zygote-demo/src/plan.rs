@@ -59,7 +59,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans for this text. Without queries it takes words that are neither frequent nor rare, and a phrase.
+    /// Plans for this text. Without queries it takes words that are neither frequent nor very rare, the rarest
+    /// first, and a phrase.
     pub(crate) fn new(
         documents: &[Document],
         queries: &[String],
@@ -75,7 +76,7 @@ impl Plan {
         if first.is_empty() {
             let at = |part: usize| by_frequency.get(by_frequency.len() / part);
             first.extend(
-                [16, 8, 4]
+                [4, 8, 16]
                     .into_iter()
                     .filter_map(at)
                     .map(|word| vec![word.clone()]),
@@ -182,7 +183,7 @@ mod tests {
         let plan = super::tests::plan("the zebra crosses the river where another zebra waits", &[]);
         assert_eq!(
             plan.first,
-            [vec!["zebra"], vec!["another"], vec!["zebra", "crosses"]]
+            [vec!["another"], vec!["zebra"], vec!["another", "zebra"]]
         );
     }
 

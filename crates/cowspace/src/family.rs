@@ -192,17 +192,21 @@ impl FamilyState {
         self.layers.get(&id).map(|sealed| &sealed.layer)
     }
 
-    /// How many pages lie in a layer; `None` for one that is not to be given up: a home, or a layer under a mapping of this memory.
-    pub(crate) fn spare(&self, memory: MemoryId, id: LayerId) -> Option<u64> {
+    /// How many pages lie in a layer; `None` for one that is not to be given up: a home, or a layer under a mapping.
+    pub(crate) fn spare(&self, id: LayerId) -> Option<u64> {
         let mapped = |region: &Region| match &region.backing {
             Backing::Private(plan) => plan.uses(id),
             Backing::Shared => false,
         };
-        if self.pages(memory).regions.iter().any(mapped) {
-            None
-        } else {
-            self.layers.get(&id).map(|sealed| sealed.held)
+        if self
+            .memories
+            .values()
+            .flat_map(|pages| &pages.regions)
+            .any(mapped)
+        {
+            return None;
         }
+        self.layers.get(&id).map(|sealed| sealed.held)
     }
 
     pub(crate) fn layer_count(&self) -> usize {

@@ -31,21 +31,28 @@ impl Engine {
         let (range, perms) = (host_range(&plan.range()), plan.perms());
         self.unmap_pieces(&space, plan.overwrites())?;
         let page = vmo_offset / host_memory::page::page_size() as u64;
-        let made = self.make_region(
-            &space,
-            &NewRegion {
-                vmo: &vmo,
-                range,
-                page,
-                policy,
-            },
-        )?;
+        let new = NewRegion {
+            vmo: &vmo,
+            range,
+            page,
+            policy,
+        };
+        let made = match self.make_region(&space, &new) {
+            Ok(made) => made,
+            Err(status) => {
+                // What was to be overwritten is unmapped already: the tree is told so.
+                let undone = self.take_back(&mut space, vmar, range);
+                drop(space);
+                drop(undone);
+                return Err(status);
+            }
+        };
         let (id, changes) = space.commit_map(plan);
         self.follow_changes(&space, &changes);
         if let Some(made) = made {
             self.enter_region(&vmo, id, made);
             if let Err(status) = self.protect_region(&vmo, id, range, prot(perms)) {
-                let undone = self.take_back(&mut space, id, range);
+                let undone = self.take_back(&mut space, vmar, range);
                 drop(space);
                 drop((changes, undone));
                 return Err(status);
@@ -177,20 +184,15 @@ impl Engine {
         }
     }
 
-    /// Undoes a mapping that could not get its permissions.
+    /// Unmaps what the tree has in a range of a VMAR's own, after a mapping there could not be made.
     fn take_back(
         &self,
         space: &mut Space,
-        id: MappingId,
+        vmar: VmarId,
         range: HostRange,
     ) -> Vec<Change<Arc<VmObject>>> {
-        let vmar = space.get(id).map(|mapping| mapping.vmar());
-        let plan = vmar.and_then(|vmar| {
-            space
-                .plan_unmap(vmar, range.start(), range.len(), OpChildren::No)
-                .ok()
-        });
-        plan.and_then(|plan| self.carry_out(space, plan).ok())
+        let plan = space.plan_unmap(vmar, range.start(), range.len(), OpChildren::No);
+        plan.and_then(|plan| self.carry_out(space, plan))
             .unwrap_or_default()
     }
 

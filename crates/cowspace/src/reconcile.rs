@@ -56,7 +56,9 @@ impl Candidates {
             match place {
                 Place::In(layer, _) if layer == own => {}
                 Place::In(layer, page) => match state.layer(layer) {
-                    Some(layer) => self.compare.push((pages, Expected::Layer(layer.clone(), page))),
+                    Some(layer) => self
+                        .compare
+                        .push((pages, Expected::Layer(layer.clone(), page))),
                     None => self.changed.push(pages),
                 },
                 Place::Zero if zeros == Zeros::Changed => self.changed.push(pages),
@@ -223,7 +225,7 @@ impl FamilyState {
         if self.layer_count() < COMPACT_FROM {
             return Ok(());
         }
-        let runs = self.tree.compactable(memory, &|id| self.spare(memory, id));
+        let runs = self.tree.compactable(memory, &|id| self.spare(id));
         if runs.is_empty() {
             return Ok(());
         }
