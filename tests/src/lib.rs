@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod model;
+pub mod processes;
+pub mod runner;
 pub mod zircon;
 
 use cowspace::{Vmar, VmarFlags};

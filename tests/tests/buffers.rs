@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 use std::io::{IoSliceMut, Read, Seek, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
@@ -150,43 +149,30 @@ fn over_itself(policy: Policy) {
 fn crosswise(policy: Policy) {
     const ROUNDS: usize = 40;
     let vmos = [new_vmo(), new_vmo()];
-    let running = AtomicUsize::new(2);
-    thread::scope(|scope| {
-        for (mine, other) in [(&vmos[0], &vmos[1]), (&vmos[1], &vmos[0])] {
-            let running = &running;
-            scope.spawn(move || {
-                let _end = OnDrop(|| drop(running.fetch_sub(1, Ordering::Relaxed)));
-                // A heap belongs to one thread.
-                let arena = Arena::new(mine, policy);
-                let mut buffer = arena.buffer(0);
-                for round in 0..ROUNDS {
-                    buffer.clear();
-                    buffer.extend(pattern(round));
-                    // Only this thread uses the other's pages behind the heap.
-                    let offset = (HEAP_LEN + round) as u64;
-                    other
-                        .write(&buffer[..2 * page()], offset)
-                        .expect("writing to the other's");
-                    buffer[..2 * page()].fill(0);
-                    other
-                        .read(&mut buffer[..2 * page()], offset)
-                        .expect("reading from the other's");
-                    assert_holds(&buffer, round);
-                }
-            });
+    let play = |mine: &Vmo, other: &Vmo| {
+        // A heap belongs to one thread.
+        let arena = Arena::new(mine, policy);
+        let mut buffer = arena.buffer(0);
+        for round in 0..ROUNDS {
+            buffer.clear();
+            buffer.extend(pattern(round));
+            // Only this thread uses the other's pages behind the heap.
+            let offset = (HEAP_LEN + round) as u64;
+            let part = &mut buffer[..2 * page()];
+            other.write(part, offset).expect("writing to the other's");
+            part.fill(0);
+            other.read(part, offset).expect("reading from the other's");
+            assert_holds(&buffer, round);
         }
-        while running.load(Ordering::Relaxed) > 0 {
+    };
+    thread::scope(|scope| {
+        let [left, right] = &vmos;
+        let players = [(left, right), (right, left)]
+            .map(|(mine, other)| scope.spawn(move || play(mine, other)));
+        while !players.iter().all(|player| player.is_finished()) {
             vmos.iter().for_each(|vmo| drop(snapshot(vmo)));
         }
     });
-}
-
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        self.0();
-    }
 }
 
 /// Through a pipe and back, from and into cloned buffers.

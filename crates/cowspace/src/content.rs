@@ -283,7 +283,9 @@ impl Content<'_> {
         let bytes = pages.start * size..pages.end * size;
         match &self.state.pages(self.memory).home {
             Home::None => {}
-            Home::MemFd { file, .. } => file.punch(bytes).map_err(no_memory("punching a hole"))?,
+            Home::MemFd { file, .. } => file
+                .punch(in_file(&bytes))
+                .map_err(no_memory("punching a hole"))?,
             Home::Private { .. } => {
                 let region = self.private_region();
                 let (policy, engine) = (region.policy, self.engine);
@@ -322,7 +324,9 @@ impl Content<'_> {
     fn set_file_len(&mut self, bytes: u64) -> Result<(), Status> {
         let pages = self.state.pages_mut(self.memory);
         match &mut pages.home {
-            Home::MemFd { file, .. } => file.set_len(bytes).map_err(no_memory("resizing a file")),
+            Home::MemFd { file, .. } => file
+                .set_len(bytes.min(longest_file()))
+                .map_err(no_memory("resizing a file")),
             Home::None | Home::Private { .. } => Ok(()),
         }
     }
@@ -364,8 +368,8 @@ impl FamilyState {
     pub(crate) fn file(&mut self, memory: MemoryId) -> Result<(LayerId, &mut MemFd), Status> {
         if matches!(self.pages(memory).home, Home::None) {
             let len = self.tree.pages(memory).saturating_mul(page_size() as u64);
-            let file =
-                MemFd::create("cowspace-vmo", len).map_err(no_memory("making a file for a VMO"))?;
+            let file = MemFd::create("cowspace-vmo", len.min(longest_file()))
+                .map_err(no_memory("making a file for a VMO"))?;
             let complete = self.tree.is_blank(memory);
             self.pages_mut(memory).home = Home::MemFd {
                 layer: new_layer_id(),
@@ -386,10 +390,10 @@ impl FamilyState {
         let Home::MemFd { file, complete, .. } = &self.pages(memory).home else {
             return self.read_layers(memory, into, at);
         };
-        if *complete {
+        let bytes = at..at + into.len() as u64;
+        if *complete && bytes.end <= longest_file() {
             return file.read_at(into, at).map_err(no_memory("reading a file"));
         }
-        let bytes = at..at + into.len() as u64;
         let mut done = at;
         let mut result = Ok(());
         let mut part = |bytes: Range<u64>, present: bool| {
@@ -402,7 +406,7 @@ impl FamilyState {
             };
             result = result.and(read);
         };
-        file.data(page_bytes(&bytes), |data| {
+        file.data(in_file(&page_bytes(&bytes)), |data| {
             let data = data.start.max(bytes.start)..data.end.min(bytes.end);
             part(done..data.start, false);
             part(data.clone(), true);
@@ -537,6 +541,17 @@ impl FamilyState {
         }
         Ok(())
     }
+}
+
+/// No file is longer: the kernel's offsets are signed. A VMO can be; what lies behind is zero, and cannot be written (`NO_MEMORY`).
+fn longest_file() -> u64 {
+    let size = page_size() as u64;
+    i64::MAX as u64 / size * size
+}
+
+/// The part of a range of bytes that can lie in a file.
+fn in_file(bytes: &Range<u64>) -> Range<u64> {
+    bytes.start.min(longest_file())..bytes.end.min(longest_file())
 }
 
 /// The whole pages that a range of bytes touches.

@@ -6,11 +6,12 @@
 //!
 //! - *parked*: the faults of a traced region are dropped by the handler until they are woken. [`Parked`] is that state; dropping it wakes them.
 //! - *replaced*: a `mmap` over the mapping is one instant for all threads.
-//! - *the world stopped*: no other thread runs ([`host_memory::stop`]). Meanwhile nothing may allocate: a stopped thread may be inside `malloc`.
+//! - *the world stopped*: no other thread runs ([`host_memory::stop`]). Meanwhile nothing may allocate: a stopped thread may be inside `malloc`. And no
+//!   family is locked: a thread whose system call waits for the fault handler stops only when that has answered it.
 
 use std::ops::Range;
 
-use host_memory::memfd::{MemFd, SealError};
+use host_memory::memfd::{Layer, MemFd, SealError};
 use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::reserve::{Prepared, Source};
@@ -204,13 +205,14 @@ impl Engine {
 
     /// Private home, kernel alone: all private pages are copied while the world stands still.
     fn cut_private_stopped(&self, family: &Family, memory: MemoryId) -> Result<(), Status> {
-        let mut state = family.lock();
-        let range = state.pages(memory).regions[0].range;
+        let range = family.lock().pages(memory).regions[0].range;
         let file = new_file(range.len() as u64)?;
-        let copied = self.copy_private_stopped(range, &file)?;
-        if copied {
+        let stopped = self.stop_world()?;
+        let copied = self.copy_private(range, &file);
+        drop(stopped);
+        if copied.map_err(no_memory("copying private pages"))? {
             let layer = file.seal().map_err(|(_, error)| seal_status(&error))?;
-            state.own_layer(memory, new_layer_id(), layer)?;
+            family.lock().own_layer(memory, new_layer_id(), layer)?;
         }
         Ok(())
     }
@@ -261,7 +263,7 @@ impl Engine {
         let mut state = family.lock();
         match sealed {
             Ok(sealed) => {
-                state.own_sealed(memory, layer, sealed, complete)?;
+                state.own_sealed(memory, layer, sealed, complete);
                 let end = state.tree.pages(memory);
                 let pages = state.pages_mut(memory);
                 pages.home = match fresh {
@@ -303,14 +305,10 @@ impl Engine {
         memory: MemoryId,
     ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
-        let mut state = family.lock();
-        let (layer, file, complete) = state.take_file(memory)?;
+        let (layer, file, complete) = family.lock().take_file(memory)?;
         let mapped = pieces.iter().try_for_each(|piece| {
-            self.reservation.map(
-                piece.range,
-                Source::PrivateUnsealed(&file, piece.offset()),
-                piece.prot,
-            )
+            let source = Source::PrivateUnsealed(&file, piece.offset());
+            self.reservation.map(piece.range, source, piece.prot)
         });
         let sealed = match mapped {
             Ok(()) => file
@@ -320,7 +318,8 @@ impl Engine {
         };
         match sealed {
             Ok(sealed) => {
-                state.own_sealed(memory, layer, sealed, complete)?;
+                let mut state = family.lock();
+                state.own_sealed(memory, layer, sealed, complete);
                 let end = state.tree.pages(memory);
                 let pages = state.pages_mut(memory);
                 pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
@@ -331,7 +330,7 @@ impl Engine {
             }
             Err((file, status)) => {
                 self.merge_back(&pieces, &file);
-                state.pages_mut(memory).home = Home::MemFd {
+                family.lock().pages_mut(memory).home = Home::MemFd {
                     layer,
                     file,
                     complete,
@@ -343,32 +342,38 @@ impl Engine {
 
     /// Own file, kernel alone, any mappings: the file is copied while the world stands still, and stays the memory's home.
     fn cut_file_stopped(&self, family: &Family, memory: MemoryId) -> Result<AfterCut, Status> {
+        // Meanwhile the memory has no home; to the handler that is the same as a complete file, which this is: a native region sees all of it.
+        let (home, file, complete) = family.lock().take_file(memory)?;
+        let copied = self.copy_file_stopped(&file);
         let mut state = family.lock();
-        let Home::MemFd {
-            layer: home, file, ..
-        } = &state.pages(memory).home
-        else {
-            return Err(Status::INTERNAL);
+        state.pages_mut(memory).home = Home::MemFd {
+            layer: home,
+            file,
+            complete,
         };
-        let home = *home;
+        let id = new_layer_id();
+        state.own_layer(memory, id, copied?)?;
+        let extents = state.own_extents(memory, id);
+        Ok(AfterCut {
+            still_own: Some((home, extents)),
+        })
+    }
+
+    /// A layer with what a file holds at one instant.
+    fn copy_file_stopped(&self, file: &MemFd) -> Result<Layer, Status> {
         let copy = new_file(file.len())?;
         let mut bounce = Bounce::new()?;
+        let len = file.len();
         let stopped = self.stop_world()?;
         let mut result = Ok(());
-        let scanned = file.data(0..file.len(), |bytes| {
+        let scanned = file.data(0..len, |bytes| {
             if result.is_ok() {
                 result = copy_bytes(file, &copy, bytes, bounce.all());
             }
         });
         drop(stopped);
         scanned.and(result).map_err(no_memory("copying a file"))?;
-        let layer = copy.seal().map_err(|(_, error)| seal_status(&error))?;
-        let id = new_layer_id();
-        state.own_layer(memory, id, layer)?;
-        let extents = state.own_extents(memory, id);
-        Ok(AfterCut {
-            still_own: Some((home, extents)),
-        })
+        copy.seal().map_err(|(_, error)| seal_status(&error))
     }
 
     /// Shares a traced memory: what is private is copied to a file, and mappings of that file, which fault where it is empty, are moved in place.
@@ -414,10 +419,11 @@ impl Engine {
         memory: MemoryId,
     ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
-        let mut state = family.lock();
+        let state = family.lock();
         let range = state.pages(memory).regions[0].range;
         let file = new_file(range.len() as u64)?;
         state.copy_layers(memory, &file)?;
+        drop(state);
         let stopped = self.stop_world()?;
         let copied = self.copy_private(range, &file);
         let mapped = copied.and_then(|_| {
@@ -439,6 +445,7 @@ impl Engine {
         file.data(0..file.len(), |bytes| extents.push(bytes))
             .map_err(no_memory("reading a file's extents"))?;
         let size = page_size() as u64;
+        let mut state = family.lock();
         for bytes in extents {
             let pages = bytes.start / size..bytes.end / size;
             state.tree.own(memory, pages.clone(), layer, pages.start);
@@ -600,13 +607,6 @@ impl Engine {
         Ok(())
     }
 
-    fn copy_private_stopped(&self, region: HostRange, file: &MemFd) -> Result<bool, Status> {
-        let stopped = self.stop_world()?;
-        let copied = self.copy_private(region, file);
-        drop(stopped);
-        copied.map_err(no_memory("copying private pages"))
-    }
-
     /// Copies all private pages of a region; says if there were any. Allocates nothing.
     fn copy_private(&self, region: HostRange, file: &MemFd) -> std::io::Result<bool> {
         let mut any = false;
@@ -681,7 +681,10 @@ impl FamilyState {
         }
         let (layer, file, complete) = self.take_file(memory)?;
         match file.seal() {
-            Ok(sealed) => self.own_sealed(memory, layer, sealed, complete),
+            Ok(sealed) => {
+                self.own_sealed(memory, layer, sealed, complete);
+                Ok(())
+            }
             Err((file, error)) => {
                 self.pages_mut(memory).home = Home::MemFd {
                     layer,
@@ -776,7 +779,7 @@ fn push_range(ranges: &mut Vec<HostRange>, range: HostRange) {
 }
 
 /// Ends the process where going on would show wrong bytes.
-fn fail_closed(what: &str, error: &dyn std::fmt::Display) -> ! {
+pub(crate) fn fail_closed(what: &str, error: &dyn std::fmt::Display) -> ! {
     tracing::error!(%error, "{what}");
     eprintln!("cowspace: {what}: {error}; ending the process before it sees wrong memory");
     std::process::abort()

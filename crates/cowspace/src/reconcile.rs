@@ -13,6 +13,7 @@ use page_tree::{LayerId, MemoryId, Place, Run};
 use parking_lot::MutexGuard;
 
 use crate::content::{Bounce, Content};
+use crate::cut::fail_closed;
 use crate::family::{Backing, FamilyState, Home, new_layer_id};
 use crate::no_memory;
 use crate::plan::advance;
@@ -69,21 +70,22 @@ impl Candidates {
 
     /// The changed pages, once those that must be are compared with what `read` reads of the home.
     fn resolve(
-        mut self,
+        &self,
         mut read: impl FnMut(&mut [u8], u64) -> Result<(), Status>,
     ) -> Result<Vec<Range<u64>>, Status> {
+        let mut changed = self.changed.clone();
         if self.compare.is_empty() {
-            return Ok(self.changed);
+            return Ok(changed);
         }
         let size = page_size();
         let (mut ours, mut theirs) = (Bounce::new()?, Bounce::new()?);
-        for (pages, expected) in self.compare {
+        for (pages, expected) in &self.compare {
             let mut at = pages.start;
             while at < pages.end {
                 let len = ((pages.end - at) as usize * size).min(ours.bytes().len());
                 let (ours, theirs) = (&mut ours.all()[..len], &mut theirs.all()[..len]);
                 read(ours, at * size as u64)?;
-                match &expected {
+                match expected {
                     Expected::Layer(layer, first) => layer
                         .read_at(theirs, (first + at - pages.start) * size as u64)
                         .map_err(no_memory("reading a layer"))?,
@@ -91,13 +93,19 @@ impl Candidates {
                 }
                 for (ours, theirs) in ours.chunks(size).zip(theirs.chunks(size)) {
                     if ours != theirs {
-                        self.changed.push(at..at + 1);
+                        changed.push(at..at + 1);
                     }
                     at += 1;
                 }
             }
         }
-        Ok(self.changed)
+        Ok(changed)
+    }
+
+    /// All of the pages, changed or not.
+    fn all(&self) -> Vec<Range<u64>> {
+        let compare = self.compare.iter().map(|(pages, _)| pages.clone());
+        self.changed.iter().cloned().chain(compare).collect()
     }
 }
 
@@ -172,13 +180,15 @@ impl Content<'_> {
 
 impl FamilyState {
     /// The memory's file has become the sealed layer `id`: the tree is told which of its pages are changes.
+    ///
+    /// Cannot fail: there is no file any more to go back to. What cannot be looked at counts as changed, which costs sharing and changes no byte.
     pub(crate) fn own_sealed(
         &mut self,
         memory: MemoryId,
         id: LayerId,
         layer: Layer,
         complete: bool,
-    ) -> Result<(), Status> {
+    ) {
         let size = page_size() as u64;
         let end = self.tree.pages(memory);
         let zeros = if complete {
@@ -188,24 +198,28 @@ impl FamilyState {
         };
         let mut candidates = Candidates::default();
         let mut held = 0;
-        layer
-            .data(0..end * size, |bytes| {
-                let pages = bytes.start / size..bytes.end / size;
-                held += pages.end - pages.start;
-                candidates.add(self, memory, id, pages, zeros);
-            })
-            .map_err(no_memory("reading a layer's extents"))?;
-        let changed = candidates.resolve(|into, at| {
+        let listed = layer.data(0..end * size, |bytes| {
+            let pages = bytes.start / size..bytes.end / size;
+            held += pages.end - pages.start;
+            candidates.add(self, memory, id, pages, zeros);
+        });
+        if let Err(error) = listed {
+            // Neither some of the pages nor all would be right; the kernel knows no reason for this.
+            fail_closed("the pages of a layer cannot be listed", &error);
+        }
+        let read = |into: &mut [u8], at| {
             layer
                 .read_at(into, at)
                 .map_err(no_memory("reading a layer"))
-        })?;
+        };
+        let changed = candidates
+            .resolve(read)
+            .unwrap_or_else(|_| candidates.all());
         self.add_layer(id, Arc::new(layer), held);
         for pages in changed {
             let first = pages.start;
             self.tree.own(memory, pages, id, first);
         }
-        Ok(())
     }
 
     /// The pages of the memory's own map that lie in `layer`.

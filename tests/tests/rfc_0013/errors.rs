@@ -110,13 +110,10 @@ fn range_that_is_not_page_aligned_or_empty_or_wraps() {
 fn destroyed_vmar() {
     let outer = Region::new(8);
     let inner = Region::below(&outer.vmar, 4, crate::flag::ALL_BUT_SPECIFIC);
-    let (addr, _) = (
-        inner
-            .vmar
-            .map(0, &numbered(1), 0, page(), RW)
-            .expect("a VMO can be mapped"),
-        (),
-    );
+    let addr = inner
+        .vmar
+        .map(0, &numbered(1), 0, page(), RW)
+        .expect("a VMO can be mapped");
     outer.vmar.destroy().expect("a VMAR can be destroyed once");
     for vmar in [&outer.vmar, &inner.vmar] {
         let result = vmar.create_vmo_child(SNAPSHOT, addr, page());

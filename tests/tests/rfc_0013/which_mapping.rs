@@ -69,7 +69,6 @@ fn descendants_at_any_depth() {
         let region = Region::below(above, 64 >> depth.min(5), ALL);
         regions.push(region);
     }
-    // Every other one closes its handle: its range is reached through those above all the same.
     let deepest = regions.pop().expect("eight were made");
     deepest.map(0, &numbered(2), 0, 2, RW);
     for region in &regions {

@@ -1,0 +1,199 @@
+//! Memory that the kernel has pinned (buffers registered with io_uring, as for O_DIRECT) across a snapshot: what a device writes there later goes to the VMO that pinned it and to
+//! no clone; or the clone is refused with BAD_STATE, and all is as before.
+
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use cowspace::{Policy, Status, Vmar, Vmo, VmoChildOptions};
+use cowspace_tests::{RW, bytes_at, memory, page, unmap};
+use host_memory::pin::Pinned;
+
+const PAGES: usize = 40;
+/// The pinned pages.
+const FIRST: usize = 3;
+const COUNT: usize = 2;
+/// The page that a thread writes all the time.
+const BUSY: usize = 20;
+
+/// Where the VMO's changed pages are when it is pinned.
+#[derive(Clone, Copy, PartialEq)]
+enum Home {
+    /// In its own file, which is mapped this often.
+    File(usize),
+    /// In private pages of its mapping: it was cloned before.
+    Private,
+}
+
+struct Case {
+    vmo: Vmo,
+    addresses: Vec<usize>,
+    /// What the device reads.
+    source: File,
+    /// What each page holds but [`BUSY`].
+    pages: Vec<u8>,
+}
+
+impl Case {
+    fn new(policy: Policy, home: Home) -> Case {
+        let len = PAGES * page();
+        let vmo = Vmo::create(len as u64).expect("a VMO");
+        let maps = if let Home::File(maps) = home { maps } else { 1 };
+        let map = |_| Vmar::root_self().map_with_policy(0, &vmo, 0, len, RW, policy).expect("a mapping");
+        let addresses: Vec<usize> = (0..maps).map(map).collect();
+        let pages: Vec<u8> = (0..PAGES).map(|p| p as u8 + 1).collect();
+        for p in (0..PAGES).filter(|p| *p != BUSY) {
+            memory(addresses[0], len).write(p * page(), &vec![pages[p]; page()]);
+        }
+        let case = Case { vmo, addresses, source: tempfile::tempfile().expect("a temporary file"), pages };
+        if home == Home::Private {
+            let clone = case.snapshot().expect("nothing is pinned yet");
+            case.assert_holds(&clone, &case.pages);
+        }
+        case
+    }
+
+    fn snapshot(&self) -> Result<Vmo, Status> {
+        self.vmo.create_child(VmoChildOptions::SNAPSHOT, 0, (PAGES * page()) as u64)
+    }
+
+    /// The device writes `value` to the pinned pages.
+    fn fill(&mut self, pinned: &mut Pinned, value: u8) {
+        let len = COUNT * page();
+        self.source.set_len(0).expect("a file can be cut off");
+        // The kernel reads from the beginning of the file, wherever we write.
+        self.source.write_all_at_start(&vec![value; len]);
+        pinned.fill(0, len, self.source.as_fd()).expect("a read into registered memory");
+        self.pages[FIRST..FIRST + COUNT].fill(value);
+    }
+
+    #[track_caller]
+    fn assert_holds(&self, vmo: &Vmo, pages: &[u8]) {
+        let mut bytes = vec![0; PAGES * page()];
+        vmo.read(&mut bytes, 0).expect("reading");
+        assert_pages(&bytes, pages);
+    }
+
+    /// The VMO shows what it must by each door.
+    #[track_caller]
+    fn assert_here(&self) {
+        self.assert_holds(&self.vmo, &self.pages);
+        for addr in &self.addresses {
+            assert_pages(&bytes_at(*addr, PAGES * page()), &self.pages);
+        }
+    }
+}
+
+trait WriteAtStart {
+    fn write_all_at_start(&mut self, bytes: &[u8]);
+}
+
+impl WriteAtStart for File {
+    fn write_all_at_start(&mut self, bytes: &[u8]) {
+        std::os::unix::fs::FileExt::write_all_at(self, bytes, 0).expect("writing a file");
+        self.flush().expect("a file has no buffer");
+    }
+}
+
+#[track_caller]
+fn assert_pages(bytes: &[u8], pages: &[u8]) {
+    for p in (0..PAGES).filter(|p| *p != BUSY) {
+        let bytes = &bytes[p * page()..(p + 1) * page()];
+        let wrong = bytes.iter().find(|byte| **byte != pages[p]);
+        assert_eq!(wrong, None, "page {p} is to hold {}", pages[p]);
+    }
+}
+
+/// Writes a rising number to [`BUSY`], and tells the newest.
+fn write(addr: usize, newest: &AtomicU64, stop: &AtomicBool) {
+    let memory = memory(addr, PAGES * page());
+    while !stop.load(Ordering::Relaxed) {
+        let n = newest.load(Ordering::Relaxed) + 1;
+        assert_eq!(memory.load_u64(BUSY * page()), n - 1, "a store was lost");
+        memory.store_u64(BUSY * page(), n);
+        newest.store(n, Ordering::Release);
+    }
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn pinned_pages_stay_with_their_vmo(policy: Policy, home: Home) {
+    let mut case = Case::new(policy, home);
+    let pinned_memory = memory(case.addresses[0] + FIRST * page(), COUNT * page());
+    let mut pinned = match Pinned::new(pinned_memory) {
+        Ok(pinned) => pinned,
+        Err(error) => {
+            println!("SKIP pinned memory: io_uring: {error}");
+            return;
+        }
+    };
+    case.fill(&mut pinned, 101);
+    case.assert_here();
+
+    let (newest, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let writes_to = case.addresses[0];
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        scope.spawn(|| write(writes_to, &newest, &stop));
+        let mut clones = Vec::new();
+        for round in 0..6 {
+            match case.snapshot() {
+                Ok(clone) => clones.push((clone, case.pages.clone())),
+                Err(status) => assert_eq!(status, Status::BAD_STATE),
+            }
+            case.assert_here();
+            // The device goes on after the snapshot.
+            case.fill(&mut pinned, 110 + round);
+            case.assert_here();
+            for (clone, pages) in &clones {
+                case.assert_holds(clone, pages);
+            }
+            // The program's own stores go to the same page as the device's.
+            let value = 120 + round;
+            memory(case.addresses[0], PAGES * page()).write(FIRST * page(), &vec![value; page()]);
+            case.pages[FIRST] = value;
+            case.assert_here();
+        }
+        case.fill(&mut pinned, 130);
+        pinned.unpin().expect("memory can be unpinned");
+        let clone = case.snapshot().expect("nothing is pinned any more");
+        clones.push((clone, case.pages.clone()));
+        memory(case.addresses[0], PAGES * page()).write(FIRST * page(), &vec![131; page()]);
+        case.pages[FIRST] = 131;
+        case.assert_here();
+        for (clone, pages) in &clones {
+            case.assert_holds(clone, pages);
+        }
+    });
+    for addr in case.addresses {
+        unmap(addr, PAGES * page());
+    }
+}
+
+macro_rules! cases {
+    ($($test:ident: $policy:ident, $home:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            pinned_pages_stay_with_their_vmo(Policy::$policy, $home);
+        }
+    )*};
+}
+
+cases! {
+    file_mapped_once_traced: Traced, Home::File(1);
+    file_mapped_once_native: Native, Home::File(1);
+    file_mapped_twice_traced: Traced, Home::File(2);
+    file_mapped_twice_native: Native, Home::File(2);
+    private_traced: Traced, Home::Private;
+    private_native: Native, Home::Private;
+}
