@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod consistent_cut;
+pub mod family;
 pub mod model;
 pub mod processes;
 pub mod runner;

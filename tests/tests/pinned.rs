@@ -146,7 +146,7 @@ fn pinned_pages_stay_with_their_vmo(policy: Policy, home: Home) {
         let _stop = StopOnDrop(&stop);
         scope.spawn(|| write(writes_to, &newest, &stop));
         let mut clones = Vec::new();
-        for round in 0..6 {
+        for round in 0..3 {
             match case.snapshot() {
                 Ok(clone) => clones.push((clone, case.pages.clone())),
                 Err(status) => assert_eq!(status, Status::BAD_STATE),

@@ -154,8 +154,9 @@ impl Outcome {
             self.pss += pss;
             self.private += private;
         }
-        ask_all(subjects, Request::Costs)?;
         for subject in subjects {
+            // One after the other: children that store at the same time would time each other's waiting for a processor.
+            subject.child.ask(Request::Costs)?;
             let costs: Costs = subject.child.reply()?;
             self.faults += costs.faults;
             self.store_ns.extend(costs.store_ns);

@@ -20,8 +20,8 @@ impl VmObject {
         handle_rights: Rights,
     ) -> Result<VmoInfo, Status> {
         let num_mappings = engine.space().mapping_count(self);
-        let mut content = self.content(engine);
-        content.reconcile()?;
+        let mut content = self.family_content(engine);
+        content.reconcile_family()?;
         let state = &content.state;
         let page = page_size() as u64;
         let pages = state.tree.pages(self.vmo);

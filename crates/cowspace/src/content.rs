@@ -15,7 +15,7 @@ use page_tree::{LayerId, MemoryId, Place};
 use parking_lot::MutexGuard;
 
 use crate::engine::{Engine, Space};
-use crate::family::{FamilyState, Home, new_layer_id};
+use crate::family::{FamilyState, Garbage, Home, new_layer_id};
 use crate::no_memory;
 use crate::object::VmObject;
 use crate::options::Policy;
@@ -25,12 +25,14 @@ use crate::status::Status;
 const PIECE_PAGES: usize = 32;
 
 /// Both locks that the content of a memory can need. The address space is held if the memory is mapped: then its regions and its home stay as
-/// they are while the family is unlocked.
+/// they are while the family is unlocked. Of a memory that is not mapped the family stays locked: nothing else holds off other calls.
 pub(crate) struct Content<'a> {
     pub(crate) engine: &'static Engine,
     pub(crate) memory: MemoryId,
     _space: Option<MutexGuard<'static, Space>>,
     pub(crate) state: MutexGuard<'a, FamilyState>,
+    /// Dropped last, with nothing locked.
+    garbage: Vec<Garbage>,
 }
 
 impl VmObject {
@@ -40,21 +42,28 @@ impl VmObject {
     /// only with both locks held, so a memory without regions cannot get one while its family is locked.
     pub(crate) fn content(&self, engine: &'static Engine) -> Content<'_> {
         let state = self.family.lock();
-        if state.pages(self.memory).regions.is_empty() {
+        if !state.pages(self.memory).is_mapped() {
             return Content {
                 engine,
                 memory: self.memory,
                 _space: None,
                 state,
+                garbage: Vec::new(),
             };
         }
         drop(state);
+        self.family_content(engine)
+    }
+
+    /// Locks what a look at all memories of the family needs, of which some may be mapped.
+    pub(crate) fn family_content(&self, engine: &'static Engine) -> Content<'_> {
         let space = Some(engine.space());
         Content {
             engine,
             memory: self.memory,
             _space: space,
             state: self.family.lock(),
+            garbage: Vec::new(),
         }
     }
 
@@ -226,9 +235,7 @@ impl VmObject {
             content.set_file_len(new * size)?;
         }
         content.state.tree.resize(self.memory, new);
-        let garbage = content.state.collect();
-        drop(content);
-        drop(garbage);
+        content.collect();
         Ok(())
     }
 }
@@ -303,8 +310,7 @@ impl Content<'_> {
                 })?;
             }
         }
-        let garbage = self.state.collect();
-        MutexGuard::unlocked(&mut self.state, || drop(garbage));
+        self.collect();
         Ok(())
     }
 
@@ -315,9 +321,13 @@ impl Content<'_> {
         } else {
             self.state.commit(self.memory, &pages)?;
         }
-        let garbage = self.state.collect();
-        MutexGuard::unlocked(&mut self.state, || drop(garbage));
+        self.collect();
         Ok(())
+    }
+
+    /// Takes out the layers that nothing refers to any more.
+    pub(crate) fn collect(&mut self) {
+        self.garbage.push(self.state.collect());
     }
 
     /// Lets the home's file, if there is one, follow the memory's size.

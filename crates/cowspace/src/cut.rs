@@ -11,12 +11,14 @@
 
 use std::ops::Range;
 
-use host_memory::memfd::{Layer, MemFd, SealError};
+use host_memory::memfd::{MemFd, SealError};
 use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::PageFlags;
-use host_memory::reserve::{Prepared, Source};
+use host_memory::process;
+use host_memory::reserve::{InstallError, Prepared, Source};
 use host_memory::uffd::{Modes, Protect};
 use page_tree::{LayerId, MemoryId, Place};
+use parking_lot::MutexGuard;
 
 use crate::content::Bounce;
 use crate::engine::{Engine, Space};
@@ -99,16 +101,23 @@ impl AfterCut {
 impl Engine {
     /// Makes everything that the memory of `vmo` holds immutable, at one instant for all threads: afterwards the tree knows it, and it lies in sealed layers.
     ///
+    /// Gives the family locked, for the snapshot to be taken under the same lock: a call can write to a memory that is not mapped without the address space.
+    ///
     /// # Errors
     ///
     /// `NO_MEMORY`; `BAD_STATE` if pages are pinned by the kernel, or shared for writing with a forked copy of the process; `UNAVAILABLE` if a
     /// thread could not be stopped. Then nothing has changed.
-    pub(crate) fn cut(&self, space: &Space, vmo: &VmObject) -> Result<AfterCut, Status> {
+    pub(crate) fn cut<'a>(
+        &self,
+        space: &Space,
+        vmo: &'a VmObject,
+    ) -> Result<(MutexGuard<'a, FamilyState>, AfterCut), Status> {
         let (family, memory) = (&*vmo.family, vmo.memory);
         let mut state = family.lock();
         let pages = state.pages(memory);
         if pages.regions.is_empty() {
-            return state.settle(memory).map(|()| AfterCut::default());
+            state.settle(memory)?;
+            return Ok((state, AfterCut::default()));
         }
         let native = pages
             .regions
@@ -117,8 +126,9 @@ impl Engine {
         let one = !pages.resizable && pages.covers_all(state.tree.pages(memory));
         let private = matches!(pages.home, Home::Private { .. });
         drop(state);
+        let mut after = AfterCut::default();
         match (private, self.started_tracer()) {
-            (true, Some(tracer)) if !native && tracer.writes => {
+            (true, Some(tracer)) if !native && tracer.writes && !process::has_pinned_memory() => {
                 self.cut_private_parked(tracer, family, memory)?
             }
             (true, _) => self.cut_private_stopped(family, memory)?,
@@ -128,9 +138,10 @@ impl Engine {
             (false, _) if one && self.writable_pieces(space, family, memory) <= 1 => {
                 self.cut_file_replaced(space, family, memory)?;
             }
-            (false, _) => return self.cut_file_stopped(family, memory),
+            (false, _) => after = self.cut_file_stopped(family, memory)?,
         }
-        Ok(AfterCut::default())
+        // No call writes to a mapped memory meanwhile: it would need the address space.
+        Ok((family.lock(), after))
     }
 
     /// Gives a memory in its private home a shared one, for a second mapping or for a mapping of a part.
@@ -163,11 +174,7 @@ impl Engine {
             .map_err(no_memory("taking permissions away"))?;
         let mut changed = Vec::new();
         self.pagemap
-            .scan(range, PageFlags::PRIVATE, |part, flags| {
-                if !flags.contains(PageFlags::WRITE_PROTECTED) {
-                    changed.push(part);
-                }
-            })
+            .scan_private_unprotected(range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;
         self.copy_out(range, &changed, &file)?;
         let mut state = vmo.family.lock();
@@ -204,15 +211,21 @@ impl Engine {
     }
 
     /// Private home, kernel alone: all private pages are copied while the world stands still.
+    ///
+    /// Also for traced regions while the process has pinned memory. Pinning a page for writing takes its write protection away, as a store does; but a device then writes past the protection, so a pinned
+    /// page must not get it again: it would be taken for unchanged.
     fn cut_private_stopped(&self, family: &Family, memory: MemoryId) -> Result<(), Status> {
         let range = family.lock().pages(memory).regions[0].range;
         let file = new_file(range.len() as u64)?;
         let stopped = self.stop_world()?;
         let copied = self.copy_private(range, &file);
         drop(stopped);
-        if copied.map_err(no_memory("copying private pages"))? {
+        let mut state = family.lock();
+        if copied.map_err(no_memory("copying private pages"))?
+            && state.keep_changes(memory, &file)?
+        {
             let layer = file.seal().map_err(|(_, error)| seal_status(&error))?;
-            family.lock().own_layer(memory, new_layer_id(), layer)?;
+            state.own_layer(memory, new_layer_id(), layer)?;
         }
         Ok(())
     }
@@ -255,9 +268,10 @@ impl Engine {
         };
         // All threads are stopped, so if pages are pinned nothing has been stored since, and the file can be put back.
         let sealed = match replaced {
-            Ok(()) => file
-                .seal()
-                .map_err(|(file, error)| (file, seal_status(&error))),
+            Ok(()) => file.seal().map_err(|(file, error)| {
+                self.put_back(tracer, &pieces, &file, complete);
+                (file, seal_status(&error))
+            }),
             Err(status) => Err((file, status)),
         };
         let mut state = family.lock();
@@ -284,13 +298,12 @@ impl Engine {
                 Ok(())
             }
             Err((file, status)) => {
-                drop(state);
-                self.put_back(tracer, &pieces, &file, complete);
-                family.lock().pages_mut(memory).home = Home::MemFd {
+                state.pages_mut(memory).home = Home::MemFd {
                     layer,
                     file,
                     complete,
                 };
+                drop(state);
                 drop(parked);
                 Err(status)
             }
@@ -306,9 +319,12 @@ impl Engine {
     ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
         let (layer, file, complete) = family.lock().take_file(memory)?;
+        let mut replaced = 0;
         let mapped = pieces.iter().try_for_each(|piece| {
             let source = Source::PrivateUnsealed(&file, piece.offset());
-            self.reservation.map(piece.range, source, piece.prot)
+            self.reservation
+                .map(piece.range, source, piece.prot)
+                .inspect(|()| replaced += 1)
         });
         let sealed = match mapped {
             Ok(()) => file
@@ -329,7 +345,7 @@ impl Engine {
                 Ok(())
             }
             Err((file, status)) => {
-                self.merge_back(&pieces, &file);
+                self.merge_back(&pieces[..replaced], &file);
                 family.lock().pages_mut(memory).home = Home::MemFd {
                     layer,
                     file,
@@ -351,16 +367,21 @@ impl Engine {
             file,
             complete,
         };
+        let copy = copied?;
+        if !state.keep_changes(memory, &copy)? {
+            return Ok(AfterCut::default());
+        }
+        let layer = copy.seal().map_err(|(_, error)| seal_status(&error))?;
         let id = new_layer_id();
-        state.own_layer(memory, id, copied?)?;
+        state.own_layer(memory, id, layer)?;
         let extents = state.own_extents(memory, id);
         Ok(AfterCut {
             still_own: Some((home, extents)),
         })
     }
 
-    /// A layer with what a file holds at one instant.
-    fn copy_file_stopped(&self, file: &MemFd) -> Result<Layer, Status> {
+    /// What a file holds at one instant.
+    fn copy_file_stopped(&self, file: &MemFd) -> Result<MemFd, Status> {
         let copy = new_file(file.len())?;
         let mut bounce = Bounce::new()?;
         let len = file.len();
@@ -373,7 +394,7 @@ impl Engine {
         });
         drop(stopped);
         scanned.and(result).map_err(no_memory("copying a file"))?;
-        copy.seal().map_err(|(_, error)| seal_status(&error))
+        Ok(copy)
     }
 
     /// Shares a traced memory: what is private is copied to a file, and mappings of that file, which fault where it is empty, are moved in place.
@@ -427,23 +448,23 @@ impl Engine {
         let stopped = self.stop_world()?;
         let copied = self.copy_private(range, &file);
         let mapped = copied.and_then(|_| {
-            pieces.iter().try_for_each(|piece| {
-                self.reservation
-                    .map(
-                        piece.range,
-                        Source::Shared(&file, piece.offset()),
-                        piece.prot,
-                    )
-                    .unwrap_or_else(|error| fail_closed("a mapping cannot be replaced", &error));
-                Ok(())
-            })
+            for (index, piece) in pieces.iter().enumerate() {
+                let source = Source::Shared(&file, piece.offset());
+                match self.reservation.map(piece.range, source, piece.prot) {
+                    // Nothing has changed yet.
+                    Err(error) if index == 0 => return Err(error),
+                    Err(error) => fail_closed("a mapping cannot be replaced", &error),
+                    Ok(()) => {}
+                }
+            }
+            Ok(())
         });
         drop(stopped);
         mapped.map_err(no_memory("copying private pages"))?;
         let layer = new_layer_id();
         let mut extents = Vec::new();
         file.data(0..file.len(), |bytes| extents.push(bytes))
-            .map_err(no_memory("reading a file's extents"))?;
+            .unwrap_or_else(|error| fail_closed("the pages of a file cannot be listed", &error));
         let size = page_size() as u64;
         let mut state = family.lock();
         for bytes in extents {
@@ -466,9 +487,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Write-protects every page of a parked private region that a thread could store to without a fault, and says which of them are private.
+    /// Write-protects every page of a parked private region that a thread could store to without a fault that waits, and says which of them are private.
     ///
-    /// A page that is neither private nor the zero page is the layer's, mapped write-protected, or not mapped: a store there faults and waits.
+    /// Those are the private pages and the zero page; and a page of the layer whose protection the handler has lifted, for a store that has not happened yet: the kernel makes the
+    /// private page without asking again. What is mapped write-protected, or not at all, faults and waits.
     fn protect_private<'a>(
         &'a self,
         tracer: &'a Tracer,
@@ -484,15 +506,7 @@ impl Engine {
         };
         let open = &mut protected.open;
         self.pagemap
-            .scan(
-                range,
-                PageFlags::PRIVATE | PageFlags::ZERO,
-                |part, flags| {
-                    if !flags.contains(PageFlags::WRITE_PROTECTED) {
-                        push_range(open, part);
-                    }
-                },
-            )
+            .scan_unprotected(range, |part| push_range(open, part))
             .map_err(no_memory("scanning a mapping"))?;
         for &part in &protected.open {
             tracer.protect(part, Protect::Write)?;
@@ -506,10 +520,27 @@ impl Engine {
                 })
                 .map_err(no_memory("scanning a mapping"))?;
         }
+        let mut marks = Vec::new();
+        for &part in &protected.lifted {
+            self.pagemap
+                .scan(part, PageFlags::PRIVATE, |part, flags| {
+                    if flags.contains(PageFlags::SWAPPED) {
+                        push_range(&mut marks, part);
+                    } else {
+                        push_range(changed, part);
+                    }
+                })
+                .map_err(no_memory("scanning a mapping"))?;
+        }
+        // The kernel has just reclaimed the layer's page and left a mark for its protection, which cannot be read without a fault, and faults wait. Without the
+        // mark it is not mapped at all.
+        for part in marks {
+            tracer.protect(part, Protect::None)?;
+        }
         Ok(protected)
     }
 
-    /// Prepares a registered replacement for each piece and then moves each in place. First all that can fail, then what may not.
+    /// Prepares a registered replacement for each piece and then moves each in place. First all that can fail, then what may not: after an error nothing was replaced.
     fn replace<'f>(
         &self,
         tracer: &Tracer,
@@ -531,12 +562,15 @@ impl Engine {
                 Ok(prepared)
             })
             .collect::<Result<_, Status>>()?;
-        for (prepared, piece) in prepared.into_iter().zip(pieces) {
-            self.reservation
-                .install(prepared, piece.range)
-                .unwrap_or_else(|error| {
-                    fail_closed("a prepared mapping cannot be moved in place", &error)
-                });
+        for (index, (prepared, piece)) in prepared.into_iter().zip(pieces).enumerate() {
+            match self.reservation.install(prepared, piece.range) {
+                Ok(()) => {}
+                // With few mappings left to the process the kernel may still refuse the first.
+                Err(InstallError::Refused(error)) if index == 0 => {
+                    return Err(no_memory("moving a mapping in place")(error));
+                }
+                Err(error) => fail_closed("a prepared mapping cannot be moved in place", &error),
+            }
         }
         Ok(())
     }
@@ -565,6 +599,9 @@ impl Engine {
 
     /// Undoes a private replacement of the whole file that threads may have stored to since.
     fn merge_back(&self, pieces: &[Piece], file: &MemFd) {
+        if pieces.is_empty() {
+            return;
+        }
         let stopped = self
             .stop_world()
             .unwrap_or_else(|status| fail_closed("a mapping cannot be put back", &status));
@@ -607,11 +644,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Copies all private pages of a region; says if there were any. Allocates nothing.
+    /// Copies all private pages of a region that may have changed since the last cut; says if there were any. Allocates nothing.
     fn copy_private(&self, region: HostRange, file: &MemFd) -> std::io::Result<bool> {
         let mut any = false;
         let mut result = Ok(());
-        self.pagemap.scan(region, PageFlags::PRIVATE, |part, _| {
+        self.pagemap.scan_private_unprotected(region, |part| {
             any = true;
             if result.is_ok() {
                 let offset = (part.start() - region.start()) as u64;
@@ -648,23 +685,30 @@ impl Engine {
 struct Protected<'a> {
     tracer: &'a Tracer,
     range: HostRange,
-    /// What was not protected before.
+    /// Private pages and zero pages that were not protected before.
     open: Vec<HostRange>,
-    /// What of it is private: changed since the last cut.
+    /// The layer's pages that were not, any more.
+    lifted: Vec<HostRange>,
+    /// What of both is private now: changed since the last cut.
     changed: Vec<HostRange>,
 }
 
 impl Protected<'_> {
+    fn parts(&self) -> impl Iterator<Item = &HostRange> {
+        self.open.iter().chain(&self.lifted)
+    }
+
     /// Leaves the protection in place.
     fn keep(mut self) -> (HostRange, Vec<HostRange>) {
         self.open.clear();
+        self.lifted.clear();
         (self.range, std::mem::take(&mut self.changed))
     }
 }
 
 impl Drop for Protected<'_> {
     fn drop(&mut self) {
-        for &part in &self.open {
+        for &part in self.parts() {
             // A page that stayed protected without a copy would be taken for unchanged.
             if let Err(status) = self.tracer.protect(part, Protect::None) {
                 fail_closed("write protection cannot be taken away", &status);
@@ -778,9 +822,9 @@ fn push_range(ranges: &mut Vec<HostRange>, range: HostRange) {
     }
 }
 
-/// Ends the process where going on would show wrong bytes.
+/// Ends the process where going on would show wrong bytes. Not by way of the log: a stopped or parked thread may hold its lock.
 pub(crate) fn fail_closed(what: &str, error: &dyn std::fmt::Display) -> ! {
-    tracing::error!(%error, "{what}");
-    eprintln!("cowspace: {what}: {error}; ending the process before it sees wrong memory");
-    std::process::abort()
+    process::abort(format_args!(
+        "cowspace: {what}: {error}; ending the process before it sees wrong memory"
+    ))
 }

@@ -13,7 +13,8 @@
 //!
 //! Invariants:
 //! - Each layer the tree names is in `layers`, or is the layer number of the home of the one memory that owns the page.
-//! - `Home::Private` has exactly one region, whose backing is `Private`, and it covers the whole memory; a resizable memory never has it.
+//! - `Home::Private` has exactly one region, whose backing is `Private`, and it covers the whole memory; a resizable memory never has it. (The call that makes the
+//!   region sets the home first, and holds the address space until both are there.)
 //! - Regions of a memory change only with the address space locked as well.
 //! - `parked` is true only while a thread that holds the address space is at work on the region.
 
@@ -187,6 +188,15 @@ impl FamilyState {
         self.memories.get(&memory)
     }
 
+    /// The memories that may have changed something that the tree does not know.
+    pub(crate) fn changed_memories(&self) -> Vec<MemoryId> {
+        let changed = |pages: &CowPages| !matches!(pages.home, Home::None);
+        let memories = self.memories.iter();
+        memories
+            .filter_map(|(&memory, pages)| changed(pages).then_some(memory))
+            .collect()
+    }
+
     /// A sealed layer of the family.
     pub(crate) fn layer(&self, id: LayerId) -> Option<&Arc<Layer>> {
         self.layers.get(&id).map(|sealed| &sealed.layer)
@@ -293,6 +303,11 @@ impl CowPages {
     /// Whether one VMO alone shows the memory.
     pub(crate) fn is_only_vmo(&self) -> bool {
         self.vmos == 1
+    }
+
+    /// Whether it is mapped, or about to be: a call that maps it has chosen what the mapping shows, and holds the address space until the region is there.
+    pub(crate) fn is_mapped(&self) -> bool {
+        !self.regions.is_empty() || matches!(self.home, Home::Private { .. })
     }
 
     /// Whether all of it lies in layers, and no thread can change it.

@@ -36,7 +36,7 @@ pub struct VmoRecord {
     pub page_size: u64,
     /// The VMO's size in pages.
     pub pages: u64,
-    /// The rights that a handle to the VMO has, as `zx_rights_t`.
+    /// The rights that a handle to the VMO has, as `zx_rights_t`. Of a peer's only those are given that a VMO which cannot be resized can have.
     pub rights: u32,
     /// Where the pages are that are not zero, by rising page, without overlap.
     pub runs: Vec<PageRun>,
@@ -211,7 +211,7 @@ impl VmoRecord {
         Vmo::from_object(
             engine,
             object,
-            Rights::from_bits_retain(self.rights) - Rights::RESIZE,
+            Rights::from_bits_retain(self.rights) & (Rights::VMO_DEFAULT | Rights::EXECUTE),
         )
     }
 }

@@ -149,10 +149,14 @@ impl Engine {
             let Some(mapping) = space.get(piece.id) else {
                 continue;
             };
-            if mapping.range() == piece.range {
-                self.remove_region(mapping.vmo(), piece.id)?;
+            let removed = if mapping.range() == piece.range {
+                self.remove_region(mapping.vmo(), piece.id)
             } else {
-                self.clear_part(mapping.vmo(), piece.id, host_range(&piece.range))?;
+                self.clear_part(mapping.vmo(), piece.id, host_range(&piece.range))
+            };
+            if let Err(status) = removed {
+                self.restore_permissions(space, std::slice::from_ref(piece));
+                return Err(status);
             }
         }
         Ok(())

@@ -33,9 +33,9 @@ impl Content<'_> {
         let mut result = Ok(());
         self.engine
             .pagemap
-            .scan(range, PageFlags::PRIVATE, |part, flags| {
+            .scan_private_unprotected(range, |part| {
                 // A protected page is as the tree says; it may even be no page but a mark that one was here.
-                if result.is_ok() && !flags.contains(PageFlags::WRITE_PROTECTED) {
+                if result.is_ok() {
                     result = self.read_present(region, part, &bytes, into);
                 }
             })
@@ -134,7 +134,7 @@ impl Content<'_> {
 }
 
 impl Engine {
-    /// Installs the pages of a range of a traced private region that are not there, as the handler does for a write.
+    /// Installs the pages of a range of a traced private region that are not there, protected: they show what the tree says.
     pub(crate) fn install(
         &self,
         state: &mut MutexGuard<'_, FamilyState>,
@@ -144,6 +144,11 @@ impl Engine {
     ) -> Result<(), Status> {
         let size = page_size();
         let mut bounce = Bounce::new()?;
+        let protect = if tracer.writes {
+            Protect::Write
+        } else {
+            Protect::None
+        };
         let mut missing = Vec::new();
         let mut done = range.start();
         self.pagemap
@@ -167,7 +172,7 @@ impl Engine {
             loop {
                 match tracer
                     .uffd
-                    .copy(at, CopyFrom::Bytes(bytes), Protect::None, Wake::Wake)
+                    .copy(at, CopyFrom::Bytes(bytes), protect, Wake::Wake)
                 {
                     // A thread touched the page meanwhile, and the handler was first.
                     Ok(()) | Err(UffdError::Exists) => break,

@@ -6,11 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use host_memory::memfd::Layer;
+use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::page_size;
-use host_memory::pagemap::PageFlags;
 use page_tree::{LayerId, MemoryId, Place, Run};
-use parking_lot::MutexGuard;
 
 use crate::content::{Bounce, Content};
 use crate::cut::fail_closed;
@@ -143,8 +141,18 @@ impl Content<'_> {
             let first = pages.start;
             self.state.tree.own(memory, pages, own, first);
         }
-        let garbage = self.state.collect();
-        MutexGuard::unlocked(&mut self.state, || drop(garbage));
+        self.collect();
+        Ok(())
+    }
+
+    /// The same for every memory of the family: who shares a page with whom depends on what all of them have changed.
+    pub(crate) fn reconcile_family(&mut self) -> Result<(), Status> {
+        let this = self.memory;
+        for memory in self.state.changed_memories() {
+            self.memory = memory;
+            self.reconcile()?;
+        }
+        self.memory = this;
         Ok(())
     }
 
@@ -157,10 +165,7 @@ impl Content<'_> {
         let mut candidates = Candidates::default();
         self.engine
             .pagemap
-            .scan(region.range, PageFlags::PRIVATE, |part, flags| {
-                if flags.contains(PageFlags::WRITE_PROTECTED) {
-                    return;
-                }
+            .scan_private_unprotected(region.range, |part| {
                 let first = region.page_at(part.start());
                 for run in state.runs_in(self.memory, first..first + part.pages() as u64) {
                     // A private page where the mapping shows the right layer was stored to; elsewhere it may have been copied in.
@@ -220,6 +225,38 @@ impl FamilyState {
             let first = pages.start;
             self.tree.own(memory, pages, id, first);
         }
+    }
+
+    /// Takes the pages out of a copy of what the memory shows that are no changes, so that they stay shared; says whether any are left.
+    pub(crate) fn keep_changes(&self, memory: MemoryId, copy: &MemFd) -> Result<bool, Status> {
+        let size = page_size() as u64;
+        let mut candidates = Candidates::default();
+        let mut copied = Vec::new();
+        copy.data(0..copy.len(), |bytes| {
+            let pages = bytes.start / size..bytes.end / size;
+            // The copy has no number yet: what is the memory's own lies elsewhere, and is a change.
+            candidates.add(self, memory, new_layer_id(), pages.clone(), Zeros::Compare);
+            copied.push(pages);
+        })
+        .map_err(no_memory("reading a file's extents"))?;
+        let read =
+            |into: &mut [u8], at| copy.read_at(into, at).map_err(no_memory("reading a file"));
+        let mut changed = candidates.resolve(read)?;
+        changed.sort_unstable_by_key(|pages| pages.start);
+
+        let give_back = |pages: Range<u64>| {
+            copy.punch(pages.start * size..pages.end * size)
+                .map_err(no_memory("punching a hole"))
+        };
+        let mut at = 0;
+        for pages in &changed {
+            give_back(at..pages.start)?;
+            at = pages.end;
+        }
+        if let Some(last) = copied.last() {
+            give_back(at..last.end)?;
+        }
+        Ok(!changed.is_empty())
     }
 
     /// The pages of the memory's own map that lie in `layer`.

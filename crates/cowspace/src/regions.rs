@@ -14,7 +14,7 @@ use page_tree::{MemoryId, Place, Run};
 use crate::aspace::MappingId;
 use crate::content::Bounce;
 use crate::engine::{Engine, Space};
-use crate::family::{Backing, Family, FamilyState, Home, Region};
+use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::mapping::{host_range, prot};
 use crate::no_memory;
 use crate::object::VmObject;
@@ -63,7 +63,13 @@ impl Engine {
         let backing =
             if private && !state.tree.is_blank(memory) && covers(&state, memory, range, page) {
                 self.map_private(&mut state, memory, range, new.policy)
-                    .map(Backing::Private)
+                    .map(|plan| {
+                        // Before the family is unlocked: from now on whoever changes a page waits for the address space, or the plan would be out of date.
+                        state.pages_mut(memory).home = Home::Private {
+                            layer: new_layer_id(),
+                        };
+                        Backing::Private(plan)
+                    })
             } else {
                 self.map_shared(&mut state, memory, range, page, new.policy)
                     .map(|()| Backing::Shared)
@@ -99,11 +105,6 @@ impl Engine {
         if region.policy == Policy::Traced {
             state.make_aliases();
             self.faults.insert(&vmo.family, vmo.memory, &region);
-        }
-        if matches!(region.backing, Backing::Private(_)) {
-            state.pages_mut(vmo.memory).home = Home::Private {
-                layer: crate::family::new_layer_id(),
-            };
         }
         state.pages_mut(vmo.memory).regions.push(region);
     }
@@ -145,8 +146,11 @@ impl Engine {
         drop(state);
         if private && !ends {
             self.save_private(vmo, range)?;
+            // It has no permissions any more. With too many mappings in the process it cannot be released, and stays so until the next mapping replaces it.
+            let _ = self.release(range);
+        } else {
+            self.release(range)?;
         }
-        self.release(range)?;
         let mut state = vmo.family.lock();
         let pages = state.pages_mut(vmo.memory);
         pages.regions.retain(|region| region.id != id);
@@ -211,9 +215,16 @@ impl Engine {
     }
 
     /// Gives a range back to the reservation. Threads that wait for a fault in it try again, and get SIGSEGV.
+    ///
+    /// After an error the permissions may be gone.
     fn release(&self, range: HostRange) -> Result<(), Status> {
         self.reservation
             .release(range)
+            .or_else(|_| {
+                // The process has more mappings than it may have. Without permissions those of one file are one, and then there may be room.
+                self.reservation.protect(range, Prot::empty())?;
+                self.reservation.release(range)
+            })
             .map_err(no_memory("unmapping"))?;
         if let Some(tracer) = self.started_tracer() {
             tracer.wake(range);
@@ -366,12 +377,15 @@ impl Engine {
             return Ok(());
         };
         let layer = state.layer(id).ok_or(Status::INTERNAL)?;
-        let zeros = Bounce::new()?;
         let mut data = Vec::new();
         let bytes = first * size..(first + run.pages.end - run.pages.start) * size;
         layer
             .data(bytes.clone(), |part| data.push(part))
             .map_err(no_memory("reading a layer's extents"))?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let zeros = Bounce::new()?;
         for part in data {
             let start =
                 range.start() + (run.pages.start * size + part.start - bytes.start) as usize;
@@ -452,8 +466,11 @@ impl Tracer {
         let _ = self.uffd.wake(range);
     }
 
-    /// Sets or takes away the write protection of a range.
+    /// Sets or takes away the write protection of a range. Nothing is protected where writes are not traced.
     pub(crate) fn protect(&self, range: HostRange, protect: Protect) -> Result<(), Status> {
+        if !self.writes {
+            return Ok(());
+        }
         loop {
             match self.uffd.write_protect(range, protect, Wake::DontWake) {
                 // The address space is changing; the handler is about to read of it.

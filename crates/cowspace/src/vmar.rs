@@ -330,8 +330,8 @@ fn maps(
         let mut looked_at = HashSet::new();
         for (record, vmo) in records.iter_mut().zip(&vmos) {
             if let (MapsDetails::Mapping(details), Some(vmo)) = (&mut record.details, vmo) {
-                if looked_at.insert(vmo.koid) {
-                    vmo.content(engine).reconcile()?;
+                if looked_at.insert(Arc::as_ptr(&vmo.family)) {
+                    vmo.family_content(engine).reconcile_family()?;
                 }
                 vmo.attribute(details, record.size);
             }

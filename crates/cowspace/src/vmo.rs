@@ -349,8 +349,7 @@ impl VmObject {
             .ok_or(Status::INVALID_ARGS)?;
 
         let space = engine.space();
-        let after = engine.cut(&space, self)?;
-        let mut state = self.family.lock();
+        let (mut state, after) = engine.cut(&space, self)?;
         let vmo = state.tree.snapshot(self.vmo, offset / size, pages);
         after.finish(&mut state, self.memory);
         // Only saves memory: the clone is made already, and the next one tries again.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use memmap2::{Advice, MmapOptions};
@@ -232,6 +232,14 @@ pub(crate) fn data(
         at = end.max(at + page);
     }
     Ok(())
+}
+
+/// Whether whoever has this descriptor can change the file's bytes through a mapping: the kernel is asked for a shared writable one, which is given up at once.
+pub fn maps_writable(fd: BorrowedFd<'_>) -> bool {
+    let mut options = MmapOptions::new();
+    options.len(page_size());
+    // SAFETY: others may change the bytes and the length, so nobody looks at any: the mapping is gone at the end of this function.
+    unsafe { options.map_mut(fd.as_raw_fd()) }.is_ok()
 }
 
 pub(crate) fn to_off(offset: u64) -> io::Result<i64> {

@@ -44,7 +44,10 @@ impl Pinned {
     ///
     /// If the bytes are not all inside of the memory.
     pub fn fill(&mut self, at: usize, len: usize, file: BorrowedFd<'_>) -> io::Result<()> {
-        assert!(at <= self.memory.len() && len <= self.memory.len() - at, "not inside");
+        assert!(
+            at <= self.memory.len() && len <= self.memory.len() - at,
+            "not inside"
+        );
         let length = u32::try_from(len).map_err(io::Error::other)?;
         let into = std::ptr::with_exposed_provenance_mut(self.memory.addr() + at);
         let read = opcode::ReadFixed::new(types::Fd(file.as_raw_fd()), into, length, 0).build();

@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
-use crate::memfd::{MemFd, SealError};
+use crate::memfd::{MemFd, SealError, maps_writable};
 use crate::page::{Prot, page_size};
 use crate::pagemap::{Method, Pagemap};
 use crate::reserve::{Reservation, Source};
@@ -343,6 +343,9 @@ fn try_sealing() -> Result<(), Reason> {
     let memfd = MemFd::create("cowspace-probe", page_size() as u64)
         .map_err(|error| Reason::Refused("memfd_create", errno(&error)))?;
     match memfd.seal() {
+        Ok(layer) if maps_writable(layer.as_fd()) => {
+            Err(Reason::Refused("F_ADD_SEALS without effect", Errno::ENOSYS))
+        }
         Ok(_layer) => Ok(()),
         Err((_, SealError::Busy)) => Err(Reason::Refused("F_ADD_SEALS", Errno::EBUSY)),
         Err((_, SealError::Io(error))) => Err(Reason::Refused("F_ADD_SEALS", errno(&error))),

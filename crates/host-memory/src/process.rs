@@ -7,8 +7,9 @@
 //!
 //! [`StillCopy`] is for every other process: its copy runs no code of the program, so nothing can go wrong in it. It is there to be looked at from outside.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -58,6 +59,21 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Prints one line on the standard error stream and ends the process (abort(3)).
+///
+/// Takes no lock and allocates nothing: the thread that holds a lock may be stopped, or wait for the caller. A line of more than 511 bytes is cut off.
+pub fn abort(line: fmt::Arguments<'_>) -> ! {
+    let mut buffer = [0_u8; 512];
+    let mut rest = &mut buffer[..];
+    let _ = rest.write_fmt(line);
+    let free = rest.len().max(1);
+    let len = buffer.len() - free;
+    buffer[len] = b'\n';
+    // Past `Stderr`'s lock, to the descriptor itself. If even that fails there is nobody to tell.
+    let _ = nix::unistd::write(io::stderr(), &buffer[..=len]);
+    std::process::abort();
+}
+
 /// How many threads this process has now, as `/proc/self/task` lists them.
 ///
 /// # Errors
@@ -70,6 +86,17 @@ pub fn thread_count() -> io::Result<usize> {
         threads += 1;
     }
     Ok(threads)
+}
+
+/// Whether the kernel has pinned memory of this process for long: io_uring's registered buffers, RDMA, vfio (`VmPin` of proc_pid_status(5)). Then pages may change without a store.
+/// True also where that cannot be read.
+///
+/// Pages that are pinned for the time of one transfer (O_DIRECT) do not count.
+#[must_use]
+pub fn has_pinned_memory() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let pinned = status.lines().find_map(|line| line.strip_prefix("VmPin:"));
+    pinned.is_none_or(|size| size.trim() != "0 kB")
 }
 
 /// A copy of this process, of any number of threads, that only waits: what `fork()` made of the process's memory can be seen in it. It ends when this is dropped, and

@@ -20,8 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use nix::errno::Errno;
 use nix::libc::c_void;
 use nix::sys::mman::{
-    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap,
-    munmap,
+    MRemapFlags, MapFlags, MmapAdvise, MsFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect,
+    mremap, msync, munmap,
 };
 
 use crate::memfd::{self, Layer, MemFd};
@@ -66,6 +66,17 @@ pub enum Source<'a> {
 #[derive(Debug)]
 pub struct Prepared {
     range: HostRange,
+}
+
+/// Why a prepared mapping is not in its place.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// What was there is still there.
+    #[error("{0}")]
+    Refused(io::Error),
+    /// What was there is gone, and the addresses are reserved again.
+    #[error("{0}, and what was there is unmapped")]
+    Lost(io::Error),
 }
 
 /// Somebody who may say what happens to a range of addresses, because nobody else's object can lie there. Implemented by [`Reservation`] and [`Prepared`] alone.
@@ -167,21 +178,27 @@ impl Reservation {
     ///
     /// The registration with a userfaultfd moves along if that has `UFFD_FEATURE_EVENT_REMAP`; then this call **waits until the event has been read**: hold no lock that the
     /// reader wants. Without the feature the registration is lost.
-    pub fn install(&self, prepared: Prepared, at: HostRange) -> io::Result<()> {
+    ///
+    /// The kernel refuses with `ENOMEM` already when the process is some mappings short of `vm.max_map_count`.
+    pub fn install(&self, prepared: Prepared, at: HostRange) -> Result<(), InstallError> {
+        let invalid = || InstallError::Refused(io::ErrorKind::InvalidInput.into());
         if prepared.range.len() != at.len() {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(invalid());
         }
-        let Some((target, len)) = self.part(at)? else {
+        let Some((target, len)) = self.part(at).map_err(InstallError::Refused)? else {
             return Ok(());
         };
-        let source = pointer(prepared.range.start()).ok_or(io::ErrorKind::InvalidInput)?;
+        let source = pointer(prepared.range.start()).ok_or_else(invalid)?;
         let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
         // SAFETY: 1. the source is `prepared`, mapped by us and known to nobody. 2. The target lies in the reservation, where no Rust object lies; threads that
         // use it through raw pointers see one or the other content.
         let moved = unsafe { mremap(source, len.get(), len.get(), flags, Some(target)) };
         if let Err(errno) = moved {
+            if is_mapped(target, len) {
+                return Err(InstallError::Refused(errno.into()));
+            }
             self.close_hole(target, len);
-            return Err(errno.into());
+            return Err(InstallError::Lost(errno.into()));
         }
         // Nothing is left at the old place to unmap.
         std::mem::forget(prepared);
@@ -321,6 +338,12 @@ unsafe fn map_at(
     };
     // SAFETY: the caller's promise.
     unsafe { mmap(addr, len, prot, flags, fd, memfd::to_off(offset)?) }.map_err(io::Error::from)
+}
+
+/// Whether all of a range is mapped, with something or reserved.
+fn is_mapped(start: NonNull<c_void>, len: NonZeroUsize) -> bool {
+    // SAFETY: with MS_ASYNC the call does nothing (msync(2)) but look for holes, which it answers with ENOMEM.
+    unsafe { msync(start, len.get(), MsFlags::MS_ASYNC) }.is_ok()
 }
 
 /// For ranges mapped by this module, whose owner is being dropped.

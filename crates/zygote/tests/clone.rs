@@ -2,16 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use common::{descriptors, entries, tests};
 use cowspace::{MapsDetails, Policy, Status, Vmar, VmarFlags, Vmo, VmoOptions, process_layout};
+use cowspace_tests::processes::descriptors;
+use cowspace_tests::{entries, runner, tests};
 use host_memory::access::Volatile;
 use host_memory::page::page_size;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
     if std::env::var_os(FEW_DESCRIPTORS).is_some() {
         return few_descriptors();
     }
-    common::main(
+    runner::main(
         ENTRIES,
         tests![
             each_process_has_its_own_state,

@@ -2,16 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 use std::thread;
 
-use common::{
-    children_of, descriptors, entries, launcher_of, name_of, own_descriptors, stat, tests, until,
+use cowspace_tests::processes::{
+    children_of, descriptors, launcher_of, name_of, own_descriptors, stat, until,
 };
+use cowspace_tests::{entries, runner, tests};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use zygote::{Child, Context, Entry, Error, Launcher, Spawn, Stdio, Zygote};
 
@@ -19,7 +18,7 @@ fn main() -> ExitCode {
     if std::env::var_os(PRINTS_AND_STARTS).is_some() {
         return prints_and_starts();
     }
-    common::main(
+    runner::main(
         ENTRIES,
         tests![
             exit_code_is_what_the_entry_returns,
