@@ -591,7 +591,7 @@ fn slices_are_the_same_memory() {
             part.op_range(VmoOp::ZERO, bytes(1), bytes(2)),
             Err(Status::OUT_OF_RANGE)
         );
-        region.unmap(4, 2);
+        region.unmap(4, 4);
         region.map_with(4, &part, 4, RW, policy);
         assert!(can_read(region.at(5)) && !can_read(region.at(6)));
         assert_eq!(part.set_size(0), Err(Status::UNAVAILABLE));

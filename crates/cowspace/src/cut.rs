@@ -27,6 +27,7 @@ use crate::no_memory;
 use crate::object::VmObject;
 use crate::options::Policy;
 use crate::plan::Plan;
+use crate::private::is_own;
 use crate::resolver::Tracer;
 use crate::status::Status;
 
@@ -462,14 +463,13 @@ impl Engine {
         drop(stopped);
         mapped.map_err(no_memory("copying private pages"))?;
         let layer = new_layer_id();
-        let mut extents = Vec::new();
-        file.data(0..file.len(), |bytes| extents.push(bytes))
-            .unwrap_or_else(|error| fail_closed("the pages of a file cannot be listed", &error));
-        let size = page_size() as u64;
         let mut state = family.lock();
-        for bytes in extents {
-            let pages = bytes.start / size..bytes.end / size;
-            state.tree.own(memory, pages.clone(), layer, pages.start);
+        // What was known to be the memory's own is now so in the file. Pages that the file has from a layer stay shared, and what was stored since is found by comparing.
+        for run in state.runs(memory) {
+            if is_own(&state, run.place) {
+                let first = run.pages.start;
+                state.tree.own(memory, run.pages, layer, first);
+            }
         }
         let pages = state.pages_mut(memory);
         let region = &mut pages.regions[0];
@@ -511,31 +511,34 @@ impl Engine {
         for &part in &protected.open {
             tracer.protect(part, Protect::Write)?;
         }
-        // A zero page may have become a private one between the scan and its protection; now nothing changes any more.
+        // Another page may have become a private one between the scan and its protection; now nothing changes any more.
         let changed = &mut protected.changed;
+        let mut swapped = Vec::new();
         for &part in &protected.open {
-            self.pagemap
-                .scan(part, PageFlags::PRIVATE, |part, _| {
-                    push_range(changed, part)
-                })
-                .map_err(no_memory("scanning a mapping"))?;
-        }
-        let mut marks = Vec::new();
-        for &part in &protected.lifted {
             self.pagemap
                 .scan(part, PageFlags::PRIVATE, |part, flags| {
                     if flags.contains(PageFlags::SWAPPED) {
-                        push_range(&mut marks, part);
+                        push_range(&mut swapped, part);
                     } else {
                         push_range(changed, part);
                     }
                 })
                 .map_err(no_memory("scanning a mapping"))?;
         }
-        // The kernel has just reclaimed the layer's page and left a mark for its protection, which cannot be read without a fault, and faults wait. Without the
-        // mark it is not mapped at all.
-        for part in marks {
+        // Swapped out; or no page at all but the mark which a page of the layer, reclaimed just now, has left for its protection. To read that is a fault, which would
+        // wait for ever. The mark goes with the protection.
+        for part in swapped {
             tracer.protect(part, Protect::None)?;
+            let mut pages = Vec::new();
+            self.pagemap
+                .scan(part, PageFlags::PRIVATE, |part, _| {
+                    push_range(&mut pages, part)
+                })
+                .map_err(no_memory("scanning a mapping"))?;
+            for part in pages {
+                tracer.protect(part, Protect::Write)?;
+                push_range(changed, part);
+            }
         }
         Ok(protected)
     }
@@ -685,30 +688,23 @@ impl Engine {
 struct Protected<'a> {
     tracer: &'a Tracer,
     range: HostRange,
-    /// Private pages and zero pages that were not protected before.
+    /// What was not protected before.
     open: Vec<HostRange>,
-    /// The layer's pages that were not, any more.
-    lifted: Vec<HostRange>,
-    /// What of both is private now: changed since the last cut.
+    /// What of it is private: changed since the last cut.
     changed: Vec<HostRange>,
 }
 
 impl Protected<'_> {
-    fn parts(&self) -> impl Iterator<Item = &HostRange> {
-        self.open.iter().chain(&self.lifted)
-    }
-
     /// Leaves the protection in place.
     fn keep(mut self) -> (HostRange, Vec<HostRange>) {
         self.open.clear();
-        self.lifted.clear();
         (self.range, std::mem::take(&mut self.changed))
     }
 }
 
 impl Drop for Protected<'_> {
     fn drop(&mut self) {
-        for &part in self.parts() {
+        for &part in &self.open {
             // A page that stayed protected without a copy would be taken for unchanged.
             if let Err(status) = self.tracer.protect(part, Protect::None) {
                 fail_closed("write protection cannot be taken away", &status);

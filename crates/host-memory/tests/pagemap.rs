@@ -3,7 +3,7 @@
 mod util;
 
 use host_memory::memfd::MemFd;
-use host_memory::page::{Prot, page_size};
+use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::{Method, PageFlags, Pagemap};
 use host_memory::reserve::{Reservation, Source};
 use host_memory::uffd::{Features, Modes, Protect, Uffd, Wake};
@@ -220,6 +220,57 @@ fn write_protection_and_its_markers_show() {
             [(2, 1, PageFlags::FILE)]
         );
         assert_eq!(memory.load_u8(page_size()), 2);
+    }
+}
+
+/// First pages of the runs that a scan reports, all of one page here.
+fn firsts(
+    room: &Reservation,
+    scan: impl FnOnce(&mut dyn FnMut(HostRange)) -> std::io::Result<()>,
+) -> Vec<usize> {
+    let mut firsts = Vec::new();
+    scan(&mut |run| {
+        assert_eq!(run.pages(), 1);
+        firsts.push((run.start() - room.range().start()) / page_size());
+    })
+    .unwrap();
+    firsts
+}
+
+#[test]
+fn what_is_not_protected_is_found_without_looking_at_the_rest() {
+    let test = "what_is_not_protected_is_found_without_looking_at_the_rest";
+    let Some(uffd) = Uffd::open()
+        .ok()
+        .filter(|uffd| uffd.features().contains(Features::WP_SHMEM))
+    else {
+        println!("SKIP {test}: userfaultfd write protection of memfds");
+        return;
+    };
+    for pagemap in methods(test) {
+        let room = reserve(5);
+        let layer = layer(5);
+        room.map(room.range(), Source::Private(&layer, 0), RW)
+            .unwrap();
+        let memory = volatile(room.range());
+        // Private, private and protected, the file's and protected, the file's, never touched.
+        memory.store_u8(0, 9);
+        memory.store_u8(page_size(), 9);
+        assert_eq!(memory.load_u8(2 * page_size()), 3);
+        uffd.register(&room, room.range(), Modes::WP).unwrap();
+        uffd.write_protect(pages(&room, 1, 2), Protect::Write, Wake::DontWake)
+            .unwrap();
+        room.discard(pages(&room, 3, 2)).unwrap();
+        assert_eq!(memory.load_u8(3 * page_size()), 4);
+        room.discard(pages(&room, 4, 1)).unwrap();
+        assert_eq!(
+            firsts(&room, |f| pagemap.scan_unprotected(room.range(), f)),
+            [0, 3]
+        );
+        assert_eq!(
+            firsts(&room, |f| pagemap.scan_private_unprotected(room.range(), f)),
+            [0]
+        );
     }
 }
 
