@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
 use cowspace::Vmar;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
 /// Descriptors that this program was started with; every process forked from it has them as well.
 static INHERITED: OnceLock<BTreeMap<i32, String>> = OnceLock::new();
@@ -106,23 +106,41 @@ pub fn until(mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Waits for the ends of all children of this process but one: those that have become its own since it is a subreaper (prctl(2)).
-///
-/// # Panics
-///
-/// If a child is somebody else's to wait for.
-pub fn reap_all_but(launcher: u32) {
-    let myself = std::process::id();
-    loop {
-        let mut children = children_of(myself);
-        children.retain(|child| *child != launcher);
-        if children.is_empty() {
-            return;
+/// While it lives, processes whose parents end become this one's children. Dropping it waits for their ends, and so leaves none behind.
+#[derive(Debug)]
+pub struct Orphans {
+    launcher: u32,
+}
+
+impl Orphans {
+    /// Makes this process, which has a launcher, a subreaper (prctl(2)).
+    ///
+    /// # Panics
+    ///
+    /// If the kernel does not.
+    pub fn adopt() -> Self {
+        set_child_subreaper(Some(getpid())).expect("any process may become a subreaper");
+        Self {
+            launcher: launcher_of(std::process::id()),
         }
-        for child in children {
-            let pid = Pid::from_raw(i32::try_from(child).expect("process ids are positive"));
-            waitpid(pid, WaitOptions::empty()).expect("it is a child of this process");
+    }
+}
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        loop {
+            let mut children = children_of(std::process::id());
+            children.retain(|child| *child != self.launcher);
+            if children.is_empty() {
+                break;
+            }
+            for child in children {
+                let child = i32::try_from(child).ok().and_then(Pid::from_raw);
+                // An error means that it is not there any more.
+                let _ = waitpid(child, WaitOptions::empty());
+            }
         }
+        let _ = set_child_subreaper(None);
     }
 }
 
@@ -240,9 +258,15 @@ mod tests {
             mapping(line),
             Some((0x7f00..0x7f10, "/memfd:cowspace-vmo (deleted)"))
         );
-        assert_eq!(mapping("7f00-7f10 ---p 00000000 00:00 0 "), Some((0x7f00..0x7f10, "")));
+        assert_eq!(
+            mapping("7f00-7f10 ---p 00000000 00:00 0 "),
+            Some((0x7f00..0x7f10, ""))
+        );
         assert_eq!(mapping("Pss:                  12 kB"), None);
-        assert_eq!(amount("Pss:                  12 kB"), Some(("Pss", 12 << 10)));
+        assert_eq!(
+            amount("Pss:                  12 kB"),
+            Some(("Pss", 12 << 10))
+        );
         assert_eq!(amount("VmFlags: rd wr"), None);
     }
 }

@@ -164,6 +164,9 @@ fn allowed(result: nix::Result<usize>) -> bool {
     }
 }
 
+/// A record of the maps: its depth, first page, number of pages, and for a mapping its permissions and page of the VMO.
+pub type ShortRecord = (usize, usize, usize, Option<(VmarFlags, u64)>);
+
 /// A VMAR of a test's own, so that tests in one process do not see each other. It ends when it is dropped.
 pub struct Region {
     /// With all rights.
@@ -284,12 +287,12 @@ impl Region {
             .expect("mapped pages can have these permissions");
     }
 
-    /// The maps in short: for each record its depth, first page, number of pages, and for a mapping its permissions and page of the VMO.
+    /// The maps in short.
     ///
     /// # Panics
     ///
     /// If the VMAR is destroyed.
-    pub fn maps(&self) -> Vec<(usize, usize, usize, Option<(VmarFlags, u64)>)> {
+    pub fn maps(&self) -> Vec<ShortRecord> {
         let records = self.vmar.maps().expect("a live VMAR has maps");
         let short = |record: &cowspace::MapsInfo| {
             let mapping = match record.details {

@@ -283,9 +283,6 @@ impl Content<'_> {
 
     /// Gives whole pages up: they are zero from now on.
     fn zero_pages(&mut self, pages: Range<u64>) -> Result<(), Status> {
-        let held = self.state.runs_in(self.memory, pages.clone());
-        // From here on a fault in these pages is answered with zeros.
-        self.state.tree.zero(self.memory, pages.clone());
         let size = page_size() as u64;
         let bytes = pages.start * size..pages.end * size;
         match &self.state.pages(self.memory).home {
@@ -299,17 +296,27 @@ impl Content<'_> {
                 let Some(range) = region.addresses(pages.start, pages.end) else {
                     return Ok(());
                 };
-                let held: Vec<HostRange> = held
-                    .iter()
-                    .filter(|run| run.place != Place::Zero)
-                    .filter_map(|run| region.addresses(run.pages.start, run.pages.end))
-                    .collect();
-                MutexGuard::unlocked(&mut self.state, || match policy {
-                    Policy::Traced => discard_traced(engine, range),
-                    Policy::Native => zero_native(engine, range, &held),
-                })?;
+                match policy {
+                    Policy::Traced => {
+                        // First, for a page that is taken away may be touched at once.
+                        self.state.tree.zero(self.memory, pages.clone());
+                        MutexGuard::unlocked(&mut self.state, || discard_traced(engine, range))?;
+                    }
+                    Policy::Native => {
+                        let held = self.state.runs_in(self.memory, pages.clone());
+                        let held: Vec<HostRange> = held
+                            .iter()
+                            .filter(|run| run.place != Place::Zero)
+                            .filter_map(|run| region.addresses(run.pages.start, run.pages.end))
+                            .collect();
+                        MutexGuard::unlocked(&mut self.state, || {
+                            zero_native(engine, range, &held)
+                        })?;
+                    }
+                }
             }
         }
+        self.state.tree.zero(self.memory, pages);
         self.collect();
         Ok(())
     }

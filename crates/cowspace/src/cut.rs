@@ -16,6 +16,7 @@ use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::process;
 use host_memory::reserve::{InstallError, Prepared, Source};
+use host_memory::transfers;
 use host_memory::uffd::{Modes, Protect};
 use page_tree::{LayerId, MemoryId, Place};
 use parking_lot::MutexGuard;
@@ -129,7 +130,7 @@ impl Engine {
         drop(state);
         let mut after = AfterCut::default();
         match (private, self.started_tracer()) {
-            (true, Some(tracer)) if !native && tracer.writes && !process::has_pinned_memory() => {
+            (true, Some(tracer)) if !native && tracer.writes => {
                 self.cut_private_parked(tracer, family, memory)?
             }
             (true, _) => self.cut_private_stopped(family, memory)?,
@@ -158,8 +159,13 @@ impl Engine {
             .regions
             .iter()
             .all(|region| region.policy == Policy::Traced);
+        // The pages change their place. What the kernel has pinned cannot follow, and a transfer under way must end first: it does when its thread stops.
+        if transfers::has_pinned_memory() {
+            tracing::warn!("memory is pinned: a private mapping cannot be shared");
+            return Err(Status::BAD_STATE);
+        }
         match self.started_tracer() {
-            Some(tracer) if traced && tracer.writes => {
+            Some(tracer) if traced && tracer.writes && !transfers::may_be_under_way() => {
                 self.share_parked(tracer, space, family, memory)
             }
             _ => self.share_stopped(space, family, memory),
@@ -205,16 +211,16 @@ impl Engine {
         self.copy_out(stopped.range, &stopped.changed, &file)?;
         let layer = file.seal().map_err(|(_, error)| seal_status(&error))?;
         family.lock().own_layer(memory, new_layer_id(), layer)?;
-        // From here on a protected page has the bytes that the tree says: the protection stays.
-        stopped.keep();
+        // From here on a protected page has the bytes that the tree says, so the protection stays. But a transfer of the kernel's that began before it goes on past it: while
+        // there may be one the pages count as changed, and the next cut copies them again. One that begins later takes the protection away first, as a store does.
+        if !transfers::may_be_under_way() {
+            stopped.keep();
+        }
         drop(parked);
         Ok(())
     }
 
     /// Private home, kernel alone: all private pages are copied while the world stands still.
-    ///
-    /// Also for traced regions while the process has pinned memory. Pinning a page for writing takes its write protection away, as a store does; but a device then writes past the protection, so a pinned
-    /// page must not get it again: it would be taken for unchanged.
     fn cut_private_stopped(&self, family: &Family, memory: MemoryId) -> Result<(), Status> {
         let range = family.lock().pages(memory).regions[0].range;
         let file = new_file(range.len() as u64)?;

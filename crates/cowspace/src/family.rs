@@ -44,6 +44,8 @@ pub(crate) struct FamilyState {
     pub(crate) tree: Tree,
     koids: HashMap<VmoId, Koid>,
     layers: HashMap<LayerId, SealedLayer>,
+    /// Layers that nobody ever saw a page of, kept until the family is unlocked.
+    unused: Vec<Arc<Layer>>,
     memories: HashMap<MemoryId, CowPages>,
 }
 
@@ -159,7 +161,10 @@ impl FamilyState {
 
     /// Takes out the layers that nothing refers to any more.
     pub(crate) fn collect(&mut self) -> Garbage {
-        let mut garbage = Garbage::default();
+        let mut garbage = Garbage {
+            layers: std::mem::take(&mut self.unused),
+            ..Garbage::default()
+        };
         let layers = &mut self.layers;
         garbage.layers.extend(
             self.tree
@@ -261,7 +266,17 @@ impl FamilyState {
             }
         }
         self.add_layer(id, Arc::new(layer), held);
+        self.drop_unused_layer(id);
         Ok(())
+    }
+
+    /// A layer in which nobody sees a page from the start is given up with the next garbage: the tree tells only of those that somebody saw.
+    pub(crate) fn drop_unused_layer(&mut self, id: LayerId) {
+        if self.tree.layer_pages(id) == 0
+            && let Some(sealed) = self.layers.remove(&id)
+        {
+            self.unused.push(sealed.layer);
+        }
     }
 
     /// All pages of a memory as runs.

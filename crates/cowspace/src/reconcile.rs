@@ -225,6 +225,7 @@ impl FamilyState {
             let first = pages.start;
             self.tree.own(memory, pages, id, first);
         }
+        self.drop_unused_layer(id);
     }
 
     /// Takes the pages out of a copy of what the memory shows that are no changes, so that they stay shared; says whether any are left.

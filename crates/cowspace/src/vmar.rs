@@ -63,7 +63,11 @@ impl Vmar {
         let (parent, _) = self.0.vmar(engine, flags.can_map().rights())?;
         let (id, base) = engine.space().allocate(parent.id, flags, offset, size)?;
         let rights = Rights::VMAR_DEFAULT | flags.can_map().rights();
-        let child = Handle::new(engine, Object::Vmar(Arc::new(VmarObject::new(id))), rights)?;
+        let child = Handle::new(engine, Object::Vmar(Arc::new(VmarObject::new(id))), rights)
+            .inspect_err(|_| {
+                // Without a handle nobody could end it. There is nothing in it yet, so this cannot fail.
+                let _ = engine.destroy(id);
+            })?;
         Ok((Vmar(child), base))
     }
 

@@ -14,6 +14,7 @@
 //! | [`uffd`] | userfaultfd |
 //! | [`probe`] | what this kernel and this process's privileges offer |
 //! | [`stop`] | stopping every other thread of the process |
+//! | [`transfers`] | whether the kernel may be writing to our memory by itself |
 //! | [`forked`] | telling a forked copy of the process apart |
 //! | [`heap`] | an allocator whose state lies in the memory it gives out |
 //! | [`process`] | `fork(2)` of a process with one thread, and copies that only wait |
@@ -40,4 +41,5 @@ pub mod process;
 pub mod procmem;
 pub mod reserve;
 pub mod stop;
+pub mod transfers;
 pub mod uffd;

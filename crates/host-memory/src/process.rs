@@ -88,17 +88,6 @@ pub fn thread_count() -> io::Result<usize> {
     Ok(threads)
 }
 
-/// Whether the kernel has pinned memory of this process for long: io_uring's registered buffers, RDMA, vfio (`VmPin` of proc_pid_status(5)). Then pages may change without a store.
-/// True also where that cannot be read.
-///
-/// Pages that are pinned for the time of one transfer (O_DIRECT) do not count.
-#[must_use]
-pub fn has_pinned_memory() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let pinned = status.lines().find_map(|line| line.strip_prefix("VmPin:"));
-    pinned.is_none_or(|size| size.trim() != "0 kB")
-}
-
 /// A copy of this process, of any number of threads, that only waits: what `fork()` made of the process's memory can be seen in it. It ends when this is dropped, and
 /// when this process does.
 ///

@@ -39,12 +39,7 @@ impl Agents {
 
     /// What the child of this label is to be told at its start.
     pub(crate) fn arguments(&self, memory: &Volatile, label: u64) -> String {
-        format!(
-            "{} {} {} {label}",
-            self.name,
-            memory.addr(),
-            memory.len()
-        )
+        format!("{} {} {} {label}", self.name, memory.addr(), memory.len())
     }
 
     /// Spawns an agent with a clone of this memory.
@@ -89,7 +84,12 @@ impl Agent {
 
     /// Asserts that all of the agent's memory is in this state.
     pub(crate) fn assert_state(&mut self, seed: u64) {
-        assert_eq!(self.ask("seed"), format!("{:?}", Some(seed)), "{}", self.label);
+        assert_eq!(
+            self.ask("seed"),
+            format!("{:?}", Some(seed)),
+            "{}",
+            self.label
+        );
     }
 
     /// Has the agent spawn another one, with this label.

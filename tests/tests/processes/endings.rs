@@ -107,12 +107,16 @@ pub(crate) fn are_told_with_memory_in_use(zygote: &Zygote) {
             assert!(output.stderr.starts_with(&bytes), "{how}");
         }
         let terminate = |child: &mut Child| {
-            let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+            let pid = i32::try_from(child.id())
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
             kill_process(pid.expect("a process id"), Signal::TERM).expect("to send a signal");
         };
         let output = run(zygote, &mapped, childrens, WAITS, terminate);
         assert_eq!(output.status.signal(), Some(Signal::TERM.as_raw()));
-        let output = run(zygote, &mapped, childrens, WAITS, |child| child.kill().expect("to kill"));
+        let output = run(zygote, &mapped, childrens, WAITS, |child| {
+            child.kill().expect("to kill")
+        });
         assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));
         assert_eq!(seed(&mapped.memory), Some(1));
     }

@@ -1,5 +1,6 @@
 //! A child as a zygote, and its child again, with the policies that nobody had to ask for and with others.
 
+use cowspace_tests::processes::Orphans;
 use zygote::Zygote;
 
 use crate::agent::{Agent, Agents};
@@ -10,6 +11,7 @@ const PAGES: usize = 100;
 /// Each generation changes its memory after it has spawned the next.
 pub(crate) fn each_sees_its_own_state(zygote: &Zygote) {
     for &(zygotes, childrens) in policies() {
+        let _orphans = Orphans::adopt();
         let agents = Agents::new();
         let mapped = Mapped::new(PAGES, zygotes);
         fill(&mapped.memory, 1);
@@ -36,6 +38,7 @@ pub(crate) fn each_sees_its_own_state(zygote: &Zygote) {
 /// The first generation ends in the middle, with others reading what only it has had mapped.
 pub(crate) fn later_ones_outlive_the_first(zygote: &Zygote) {
     for &(zygotes, childrens) in policies() {
+        let _orphans = Orphans::adopt();
         let agents = Agents::new();
         let mapped = Mapped::new(PAGES, zygotes);
         fill(&mapped.memory, 1);

@@ -1,7 +1,6 @@
 //! `kill -9` of a zygote in the middle of its work.
 
-use cowspace_tests::processes::{launcher_of, reap_all_but};
-use rustix::process::{Pid, set_child_subreaper};
+use cowspace_tests::processes::Orphans;
 use zygote::{Context, Spawn, Zygote};
 
 use crate::agent::{Agent, Agents, told};
@@ -27,40 +26,36 @@ pub(crate) fn keep_spawning(context: Context) -> i32 {
 }
 
 pub(crate) fn children_outlive_their_zygote(zygote: &Zygote) {
-    // What outlives the zygote becomes this process's child.
-    let myself = i32::try_from(std::process::id()).expect("process ids are positive");
-    set_child_subreaper(Pid::from_raw(myself)).expect("to become a subreaper");
-    let launcher = launcher_of(std::process::id());
     let mut random = Random::new();
     for &(zygotes, childrens) in policies() {
         let mapped = Mapped::new(PAGES, zygotes);
         fill(&mapped.memory, 1_000);
         for children in 1..=4 {
+            let _orphans = Orphans::adopt();
             let agents = Agents::new();
             let spawn = Spawn::new("killed_zygote::keep_spawning")
                 .args(agents.arguments(&mapped.memory, 0))
                 .policy(childrens)
                 .can_spawn(true);
             let mut middle = zygote.spawn(&spawn).expect("a zygote in the middle");
-            let mut orphans: Vec<Agent> = (1..=children).map(|label| agents.accept(label)).collect();
-            random.pause(100_000);
+            let accept = |label| agents.accept(label);
+            let mut survivors: Vec<Agent> = (1..=children).map(accept).collect();
+            (0..random.below(100_000)).for_each(|_| std::hint::spin_loop());
             middle.kill().expect("to kill it");
             middle.wait().expect("its status");
 
-            for (orphan, label) in orphans.iter_mut().zip(1..) {
+            for (survivor, label) in survivors.iter_mut().zip(1..) {
                 // It has not touched its memory before.
-                orphan.assert_state(label);
-                orphan.ask(format_args!("fill {}", label + 100));
+                survivor.assert_state(label);
+                survivor.ask(format_args!("fill {}", label + 100));
             }
-            for (orphan, label) in orphans.iter_mut().zip(1..) {
-                let mut grandchild = orphan.spawn(&agents, label + 100);
+            for (survivor, label) in survivors.iter_mut().zip(1..) {
+                let mut grandchild = survivor.spawn(&agents, label + 100);
                 grandchild.assert_state(label + 100);
                 grandchild.ask(format_args!("fill {}", label + 200));
-                orphan.assert_state(label + 100);
+                survivor.assert_state(label + 100);
                 grandchild.assert_state(label + 200);
             }
-            drop((orphans, agents));
-            reap_all_but(launcher);
         }
         assert_eq!(seed(&mapped.memory), Some(1_000));
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use cowspace::Vmar;
 use cowspace_tests::page;
@@ -22,7 +22,7 @@ pub(crate) fn nobody_can_change_a_layer(zygote: &Zygote) {
         let mapped = Mapped::new(100, zygotes);
         fill(&mapped.memory, 1);
         let (mut first, mut bystander) = agents.spawn(zygote, &mapped, childrens);
-        // Two layers are more than one.
+        // A second layer, with holes.
         store(&mapped.memory, 1, 50);
         let (mut second, mut attacker) = agents.spawn(zygote, &mapped, childrens);
         let outcome = attacker.ask("attack");
@@ -67,19 +67,24 @@ fn link(fd: i32) -> String {
 /// The descriptor itself, and all ways to have the file opened anew.
 fn ways_in(fd: i32) -> Vec<(String, File)> {
     let process = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process is there");
-    let itself = pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).expect("the descriptor is there");
+    let itself =
+        pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).expect("the descriptor is there");
     let seals = fcntl_get_seals(&itself).expect("a memory file");
-    assert!(seals.contains(SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL));
+    assert!(
+        seals.contains(SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+    );
     let mut ways = vec![("the descriptor".to_owned(), File::from(itself))];
     let anew = OpenOptions::new().read(true).write(true).open(link(fd));
     ways.extend(anew.map(|file| ("opened anew".to_owned(), file)));
     // Where it is mapped it can be opened as well; who may not, finds nothing here.
     let inode = fs::metadata(link(fd)).expect("the descriptor is there");
-    for entry in fs::read_dir("/proc/self/map_files").into_iter().flatten().flatten() {
-        let same = fs::metadata(entry.path()).is_ok_and(|of| {
-            use std::os::unix::fs::MetadataExt;
-            (of.dev(), of.ino()) == (inode.dev(), inode.ino())
-        });
+    for entry in fs::read_dir("/proc/self/map_files")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let same = fs::metadata(entry.path())
+            .is_ok_and(|of| (of.dev(), of.ino()) == (inode.dev(), inode.ino()));
         let anew = OpenOptions::new().read(true).write(true).open(entry.path());
         if same && let Ok(file) = anew {
             ways.push(("opened by its mapping".to_owned(), file));
@@ -89,38 +94,63 @@ fn ways_in(fd: i32) -> Vec<(String, File)> {
 }
 
 fn attack_file(how: &str, file: &File, changed: &mut Vec<String>) {
-    let len = file.metadata().expect("the file is there").len();
-    let page = page() as u64;
-    let mut attempt = |what: &str, done: io::Result<()>| note(format!("{what}, {how}"), done, changed);
+    let (len, page) = (
+        file.metadata().expect("the file is there").len(),
+        page() as u64,
+    );
+    let mut attempt = |what: &str, done: io::Result<()>| {
+        note(format!("{what}, {how}"), done, changed);
+    };
     attempt("pwrite", file.write_all_at(b"!", 0));
     attempt("append", file.write_all_at(b"!", len));
     attempt("shrink", file.set_len(0));
     attempt("grow", file.set_len(len + page));
     let ways = [
-        ("punch", FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE),
+        (
+            "punch",
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        ),
         ("zero", FallocateFlags::ZERO_RANGE),
         ("collapse", FallocateFlags::COLLAPSE_RANGE),
-        ("allocate", FallocateFlags::empty()),
+        ("insert", FallocateFlags::INSERT_RANGE),
     ];
     for (what, flags) in ways {
-        attempt(what, fallocate(file, flags, 0, len + page).map_err(io::Error::from));
-        attempt(what, fallocate(file, flags, 0, page).map_err(io::Error::from));
+        attempt(what, fallocate(file, flags, 0, page).map_err(Into::into));
     }
-    attempt("seal", fcntl_add_seals(file, SealFlags::FUTURE_WRITE).map_err(io::Error::from));
-    let mapped = maps_writable(file.as_fd());
-    attempt("map", if mapped { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) });
+    let allocate = |from, len| fallocate(file, FallocateFlags::empty(), from, len);
+    attempt(
+        "allocate behind the end",
+        allocate(len, page).map_err(Into::into),
+    );
+    // The kernel allows this: holes become zeros, which they are.
+    allocate(0, len).expect("holes can be filled with zeros");
+    let seal = fcntl_add_seals(file, SealFlags::FUTURE_WRITE);
+    attempt("seal", seal.map_err(Into::into));
+    if maps_writable(file.as_fd()) {
+        attempt("map", Ok(()));
+    }
 }
 
 /// Through `/proc/self/mem`, which goes past permissions: in the root VMAR it makes this process's own pages, elsewhere there are the engine's views of layers.
 fn attack_mappings(changed: &mut Vec<String>) {
     let root = Vmar::root_self().info().expect("the root VMAR is there");
-    let memory = OpenOptions::new().write(true).open("/proc/self/mem").expect("one's own memory");
-    for line in fs::read_to_string("/proc/self/maps").expect("one's own mappings").lines() {
+    let memory = OpenOptions::new()
+        .write(true)
+        .open("/proc/self/mem")
+        .expect("one's own memory");
+    for line in fs::read_to_string("/proc/self/maps")
+        .expect("one's own mappings")
+        .lines()
+    {
         let (start, _) = line.split_once('-').expect("an address");
         let start = usize::from_str_radix(start, 16).expect("an address");
         let elsewhere = !(root.base..root.base + root.len).contains(&start);
         if line.contains("/memfd:") && elsewhere {
-            note("/proc/self/mem", memory.write_all_at(b"!", start as u64), changed);
+            note(
+                "/proc/self/mem",
+                memory.write_all_at(b"!", start as u64),
+                changed,
+            );
         }
     }
 }

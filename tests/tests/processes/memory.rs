@@ -92,11 +92,4 @@ impl Random {
         self.0 ^= self.0 << 5;
         self.0 % limit
     }
-
-    /// Lets a little time pass.
-    pub(crate) fn pause(&mut self, most: u32) {
-        for _ in 0..self.below(most) {
-            std::hint::spin_loop();
-        }
-    }
 }

@@ -28,10 +28,14 @@ fn passed_on(command: &mut Command) -> Vec<String> {
     let ours = own_descriptors("self");
     let text = String::from_utf8(output.stdout).expect("text");
     let is_ours = |line: &&str| {
-        let (fd, to) = line.split_once(' ').expect("a descriptor and what it is of");
+        let (fd, to) = line
+            .split_once(' ')
+            .expect("a descriptor and what it is of");
         let fd: i32 = fd.parse().expect("a number");
         // Number and file are ours, or it is none that anybody but the engine would open.
-        ours.get(&fd).is_some_and(|of| of == to) || to.contains("memfd") || to.contains("anon_inode")
+        ours.get(&fd).is_some_and(|of| of == to)
+            || to.contains("memfd")
+            || to.contains("anon_inode")
     };
     text.lines().filter(is_ours).map(str::to_owned).collect()
 }
@@ -73,7 +77,14 @@ pub(crate) fn children_and_programs_run_side_by_side(zygote: &Zygote) {
             store(&mapped.memory, 0, 7 * round);
             children.push(agents.spawn(zygote, &mapped, childrens));
             for mut command in both_ways() {
-                assert!(command.env(LIST, "1").output().expect("to execute").status.success());
+                assert!(
+                    command
+                        .env(LIST, "1")
+                        .output()
+                        .expect("to execute")
+                        .status
+                        .success()
+                );
                 for (_, agent) in &mut children {
                     agent.assert_state(0);
                 }

@@ -23,13 +23,16 @@ const CLONES: usize = 5;
 /// A child whose memory has one page in the state that it is told, and the last page in the first state.
 pub(crate) fn check(context: Context) -> i32 {
     let (_, memory, round) = told(&context);
-    let newest = (0..PAGES as usize).filter_map(|page| seed_of(&memory, page)).max();
+    let newest = (0..PAGES as usize)
+        .filter_map(|page| seed_of(&memory, page))
+        .max();
     fill(&memory, round + 1);
     i32::from(newest != Some(round))
 }
 
 pub(crate) fn leave_nothing_behind(zygote: &Zygote) {
-    for &(zygotes, childrens) in policies() {
+    // What policy the children have makes no difference to the zygote.
+    for &(zygotes, childrens) in policies().iter().take(2) {
         let agents = Agents::new();
         let mapped = Mapped::new(PAGES as usize, zygotes);
         fill(&mapped.memory, 0);
@@ -47,7 +50,9 @@ pub(crate) fn leave_nothing_behind(zygote: &Zygote) {
             } else {
                 let clone = clone(&mapped);
                 let of_its_own = u64::from(random.below(PAGES)) * page() as u64;
-                clone.write(&round.to_ne_bytes(), of_its_own).expect("to write");
+                clone
+                    .write(&round.to_ne_bytes(), of_its_own)
+                    .expect("to write");
                 clones.push_back(clone);
                 if clones.len() > CLONES {
                     // Now the oldest goes, now a younger one.

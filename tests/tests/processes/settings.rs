@@ -1,4 +1,6 @@
-//! All the tests of this program once more where userfaultfd, or a part of it, cannot be had: in this program executed again, in a setting that denies it.
+//! The tests of this program once more where userfaultfd, or a part of it, cannot be had: in this program executed again, in a setting that denies it.
+//!
+//! All of them where something else is then done in this program; where only the reason is another one, without those that take long.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -53,17 +55,29 @@ fn filter_userfaultfd(errno: Errno) {
         (libc::SYS_userfaultfd, Vec::new()),
         (libc::SYS_ioctl, vec![is_new]),
     ]);
-    let architecture = std::env::consts::ARCH.try_into().expect("a filter for this machine");
+    let architecture = std::env::consts::ARCH
+        .try_into()
+        .expect("a filter for this machine");
     let error = SeccompAction::Errno(errno as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, error, architecture);
     let program: Vec<_> = filter.and_then(TryInto::try_into).expect("a filter");
     apply_filter(&program).expect("who gives up privileges may filter");
 }
 
-/// Runs all tests but those of this module in another setting.
-fn run_all(setting: &str, change: impl FnOnce(&mut Command)) {
+/// Which tests are run.
+#[derive(PartialEq)]
+enum Tests {
+    All,
+    Quick,
+}
+
+/// Runs the tests but those of this module in another setting.
+fn run(setting: &str, tests: Tests, change: impl FnOnce(&mut Command)) {
     let mut program = Command::new("/proc/self/exe");
     program.env(SETTING, setting).args(["--skip", "settings::"]);
+    if tests == Tests::Quick {
+        program.args(["--skip", "rounds::", "--skip", "killed_children::"]);
+    }
     change(&mut program);
     let output = program.output().expect("to execute this program");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -77,38 +91,38 @@ fn run_all(setting: &str, change: impl FnOnce(&mut Command)) {
     );
 }
 
-fn run_masked(mask: &str) {
-    run_all(MASKED, |program| {
+fn run_masked(mask: &str, tests: Tests) {
+    run(MASKED, tests, |program| {
         program.env(MASKED, mask);
     });
 }
 
 pub(crate) fn userfaultfd_is_disabled(_: &Zygote) {
-    run_masked("uffd");
+    run_masked("uffd", Tests::All);
 }
 
 pub(crate) fn write_protection_is_disabled(_: &Zygote) {
-    run_masked("wp");
+    run_masked("wp", Tests::All);
 }
 
 pub(crate) fn minor_faults_are_disabled(_: &Zygote) {
-    run_masked("minor");
+    run_masked("minor", Tests::Quick);
 }
 
 pub(crate) fn pagemap_scan_is_disabled(_: &Zygote) {
-    run_masked("pagemap-scan");
+    run_masked("pagemap-scan", Tests::All);
 }
 
 pub(crate) fn a_filter_forbids_userfaultfd(_: &Zygote) {
-    run_all(FILTERED_EPERM, |_| {});
+    run(FILTERED_EPERM, Tests::Quick, |_| {});
 }
 
 pub(crate) fn a_filter_hides_userfaultfd(_: &Zygote) {
-    run_all(FILTERED_ENOSYS, |_| {});
+    run(FILTERED_ENOSYS, Tests::Quick, |_| {});
 }
 
 pub(crate) fn an_ordinary_user_has_no_userfaultfd(_: &Zygote) {
-    run_all(ORDINARY_USER, |program| {
+    run(ORDINARY_USER, Tests::All, |program| {
         // Otherwise this is one already.
         if rustix::process::getuid().is_root() {
             program.uid(NOBODY).gid(NOBODY);

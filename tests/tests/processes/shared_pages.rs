@@ -35,7 +35,8 @@ impl Family {
 
     fn spawn(&mut self, agents: &Agents, zygote: &Zygote, policy: Policy) {
         for _ in 0..CHILDREN {
-            self.children.push(agents.spawn(zygote, &self.mapped, policy));
+            self.children
+                .push(agents.spawn(zygote, &self.mapped, policy));
         }
     }
 
@@ -95,10 +96,18 @@ pub(crate) fn reading_costs_nothing_and_writing_a_page(zygote: &Zygote) {
         let (pages, each) = (HEAP / page() as u64, 100);
         for (_, agent) in &mut family.children {
             let step = pages / each;
-            assert_eq!(agent.ask(format_args!("store 2 0 {} {step}", each * step)), "done");
+            assert_eq!(
+                agent.ask(format_args!("store 2 0 {} {step}", each * step)),
+                "done"
+            );
         }
         let written = CHILDREN * each * page() as u64;
-        assert_about("one copy and what was written", family.mapped(), before + written, written / 20);
+        assert_about(
+            "one copy and what was written",
+            family.mapped(),
+            before + written,
+            written / 20,
+        );
         assert_about("nothing goes into files", family.files(), HEAP, SLACK);
         family.end();
     }
