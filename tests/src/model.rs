@@ -537,6 +537,7 @@ impl World {
             return;
         };
         let size = self.vmo_len(index);
+        let (at, len) = mostly_inside(at, len, size);
         let vmo = &self.vmos[index];
         let data = pattern(value, at, len);
         let result = vmo.handle.write(&data, at as u64);
@@ -556,6 +557,7 @@ impl World {
             return;
         };
         let size = self.vmo_len(index);
+        let (at, len) = mostly_inside(at, len, size);
         let vmo = &self.vmos[index];
         let result = vmo.handle.op_range(VmoOp::ZERO, at as u64, len as u64);
         if !vmo.writable {
@@ -575,6 +577,7 @@ impl World {
             return;
         };
         let size = self.vmo_len(index);
+        let (at, len) = mostly_inside(at, len, size);
         let vmo = &self.vmos[index];
         let result = vmo.handle.op_range(op, at as u64, len as u64);
         if !vmo.writable {
@@ -652,6 +655,15 @@ impl Drop for World {
 
 fn pick(number: usize, count: usize) -> Option<usize> {
     number.checked_rem(count)
+}
+
+/// A range that lies within `size` in most cases, for most of what a program does to a VMO to be done.
+fn mostly_inside(at: usize, len: usize, size: usize) -> (usize, usize) {
+    if at / page() == 7 || size == 0 {
+        return (at, len);
+    }
+    let at = at % size;
+    (at, len.min(size - at))
 }
 
 /// The bytes of a clone: zero where the parent has none.

@@ -6,8 +6,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::thread;
 
-use cowspace::{Policy, Vmar, Vmo, VmoChildOptions, VmoOp};
-use cowspace_tests::{RW, memory, page, unmap};
+use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
+use cowspace_tests::{RW, bytes_at, memory, page, unmap};
+use host_memory::process::StillCopy;
 
 const SNAPSHOT: VmoChildOptions = VmoChildOptions::SNAPSHOT;
 
@@ -116,15 +117,16 @@ fn a_write_by_call_while_a_clone_is_mapped_native() {
 }
 
 /// A page of the layer that had been read before is written to: the handler lifts its protection, and a moment later the kernel makes the private page. A snapshot
-/// in that moment did not see the page, which the thread could store to, and then go on to store to pages that were not protected yet.
-#[test]
-fn a_first_write_to_a_page_that_was_read_is_cut_in_order() {
+/// in that moment did not see the page, which the thread could store to, and then go on to store to pages that were not protected yet. `committed`: how many of the
+/// source's pages are the layer's; of the others it is the zero page that was read.
+fn a_first_write_to_a_page_that_was_read_is_cut_in_order(committed: usize) {
     const PAGES: usize = 64;
     let len = 2 * PAGES * page();
     let source = vmo(2 * PAGES);
-    for at in 0..2 * PAGES {
-        source.write(&[0], (at * page()) as u64).expect("a write");
-    }
+    source.write(&[0], (len - page()) as u64).expect("a write");
+    source
+        .op_range(VmoOp::COMMIT, 0, (committed * page()) as u64)
+        .expect("memory");
     let root = Vmar::root_self();
     for _ in 0..300 {
         let clone = source
@@ -170,4 +172,129 @@ fn a_first_write_to_a_page_that_was_read_is_cut_in_order() {
         });
         unmap(addr, len);
     }
+}
+
+#[test]
+fn a_first_write_to_a_page_of_the_layer_is_cut_in_order() {
+    a_first_write_to_a_page_that_was_read_is_cut_in_order(64);
+}
+
+#[test]
+fn a_first_write_to_the_zero_page_is_cut_in_order() {
+    a_first_write_to_a_page_that_was_read_is_cut_in_order(0);
+}
+
+/// Not a mistake that was made, but one that no other test would see: the first snapshot of a memory with two writable pieces by two `mmap` calls, one after the other.
+#[test]
+fn a_first_snapshot_of_two_writable_pieces_is_one_instant() {
+    const PAGES: usize = 16;
+    let len = (PAGES + 2) * page();
+    let root = Vmar::root_self();
+    for round in 0..150 {
+        let source = vmo(PAGES + 2);
+        let addr = root
+            .map_with_policy(0, &source, 0, len, RW, Policy::Native)
+            .expect("a mapping");
+        root.protect(addr + PAGES * page(), page(), VmarFlags::PERM_READ)
+            .expect("permissions can be taken away");
+        let shown = memory(addr, len);
+        let (started, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1.. {
+                    shown.store_u64((n as usize % PAGES) * page(), n);
+                    fence(Ordering::SeqCst);
+                    shown.store_u64((PAGES + 1) * page(), n);
+                    fence(Ordering::SeqCst);
+                    started.store(n, Ordering::Release);
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let _stop = StopOnDrop(&stop);
+            while started.load(Ordering::Acquire) < 100 {
+                thread::yield_now();
+            }
+            let cut = root
+                .create_vmo_child(SNAPSHOT, addr, len)
+                .expect("a snapshot");
+            let last = word(&cut, (PAGES + 1) * page());
+            let first = word(&cut, (last as usize % PAGES) * page());
+            assert!(
+                first >= last,
+                "round {round}: the snapshot has store {last} and not the one before it"
+            );
+        });
+        unmap(addr, len);
+    }
+}
+
+/// Committed through a mapping that cannot be written, each page is read and written back.
+fn a_commit_under_a_read_only_mapping_keeps_the_bytes(policy: Policy) {
+    let parent = vmo(4);
+    parent
+        .write(&[5; 64], (2 * page()) as u64)
+        .expect("a write");
+    let clone = parent
+        .create_child(SNAPSHOT, 0, 4 * page() as u64)
+        .expect("a clone");
+    let root = Vmar::root_self();
+    let addr = root
+        .map_with_policy(0, &clone, 0, 4 * page(), VmarFlags::PERM_READ, policy)
+        .expect("a mapping");
+    clone
+        .op_range(VmoOp::COMMIT, 0, 4 * page() as u64)
+        .expect("memory");
+    assert_eq!(bytes_at(addr + 2 * page(), 64), [5; 64]);
+    assert_eq!(word(&clone, 2 * page()), u64::from_ne_bytes([5; 8]));
+    assert_eq!(word(&clone, page()), 0);
+    assert_eq!(
+        clone.info().expect("info").populated_private_bytes,
+        4 * page() as u64
+    );
+    unmap(addr, 4 * page());
+    assert_eq!(word(&clone, 2 * page()), u64::from_ne_bytes([5; 8]));
+}
+
+#[test]
+fn a_commit_under_a_read_only_mapping_keeps_the_bytes_traced() {
+    a_commit_under_a_read_only_mapping_keeps_the_bytes(Policy::Traced);
+}
+
+#[test]
+fn a_commit_under_a_read_only_mapping_keeps_the_bytes_native() {
+    a_commit_under_a_read_only_mapping_keeps_the_bytes(Policy::Native);
+}
+
+/// What a fork fills in ahead are no changes: a snapshot after it shares them as before.
+#[test]
+fn what_a_fork_fills_in_stays_shared() {
+    let parent = vmo(8);
+    parent
+        .op_range(VmoOp::COMMIT, 0, 8 * page() as u64)
+        .expect("memory");
+    let older = parent
+        .create_child(SNAPSHOT, 0, 8 * page() as u64)
+        .expect("a clone");
+    // Of another layer than the rest: copied in, where the clone is mapped.
+    parent.write(&[1], 3 * page() as u64).expect("a write");
+    let clone = parent
+        .create_child(SNAPSHOT, 0, 8 * page() as u64)
+        .expect("a clone");
+    let root = Vmar::root_self();
+    let addr = root
+        .map_with_policy(0, &clone, 0, 8 * page(), RW, Policy::Traced)
+        .expect("a mapping");
+    drop(StillCopy::make().expect("a copy of the process"));
+    let cut = root
+        .create_vmo_child(SNAPSHOT, addr, 8 * page())
+        .expect("a snapshot");
+    for vmo in [&parent, &older, &clone, &cut] {
+        let info = vmo.info().expect("info");
+        assert_eq!(info.populated_bytes, 8 * page() as u64);
+    }
+    assert_eq!(clone.info().expect("info").populated_private_bytes, 0);
+    assert_eq!(word(&cut, 3 * page()).to_ne_bytes()[0], 1);
+    unmap(addr, 8 * page());
 }

@@ -194,11 +194,11 @@ fn windows_share_what_they_show() {
                 family.snapshot(0, first, pages);
                 family.check(&|| format!("a clone of {pages} pages at {first}"));
                 family.snapshot(1, 1, pages);
-                family.check(&|| format!("and one of it, a page later"));
+                family.check(&|| "and one of it, a page later".into());
                 (0..PAGES).for_each(|page| family.write(0, page));
-                family.check(&|| format!("and writes to all"));
+                family.check(&|| "and writes to all".into());
                 family.close(1);
-                family.check(&|| format!("and the end of the middle one"));
+                family.check(&|| "and the end of the middle one".into());
             }
         }
     }

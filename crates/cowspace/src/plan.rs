@@ -232,7 +232,9 @@ mod tests {
         assert_eq!(plan.segments().len(), 3);
         assert_eq!(exceptions(&plan, &runs), [run(50..51, Place::In(B, 50))]);
         assert_eq!(plan.shows(50), Place::In(A, 50));
-        assert_eq!(plan.shows(70), Place::In(B, 70));
+        for (page, layer) in [(0, A), (59, A), (60, B), (70, B), (79, B), (80, A), (99, A)] {
+            assert_eq!(plan.shows(page), Place::In(layer, page));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use host_memory::access::Volatile;
 use zygote::{Child, Context, Spawn, Zygote};
 
 use crate::layers;
-use crate::memory::{Mapped, fill, seed, store};
+use crate::memory::{Mapped, fill, seed, seed_of, store};
 
 /// Where agents of one test call.
 pub(crate) struct Agents {
@@ -130,6 +130,7 @@ pub(crate) fn serve(context: Context) -> i32 {
         let words: Vec<&str> = request.split(' ').collect();
         let number = |place: usize| -> u64 { words[place].parse().expect("a number") };
         let answer = match words[0] {
+            "seed" if words.len() > 1 => format!("{:?}", seed_of(&memory, number(2) as usize)),
             "seed" => format!("{:?}", seed(&memory)),
             "fill" => {
                 fill(&memory, number(1));

@@ -14,7 +14,10 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 use zygote::Zygote;
 
 use crate::agent::Agents;
-use crate::memory::{Mapped, fill, policies, seed, store};
+use crate::memory::{Mapped, fill, policies, seed, seed_of, store};
+
+/// The page that is in the second layer.
+const CHANGED: usize = 50;
 
 pub(crate) fn nobody_can_change_a_layer(zygote: &Zygote) {
     for &(zygotes, childrens) in policies() {
@@ -23,16 +26,24 @@ pub(crate) fn nobody_can_change_a_layer(zygote: &Zygote) {
         fill(&mapped.memory, 1);
         let (mut first, mut bystander) = agents.spawn(zygote, &mapped, childrens);
         // A second layer, with holes.
-        store(&mapped.memory, 1, 50);
+        store(&mapped.memory, 2, CHANGED);
         let (mut second, mut attacker) = agents.spawn(zygote, &mapped, childrens);
         let outcome = attacker.ask("attack");
         assert_eq!(outcome, "2 layers, changed: []");
+        let (mut third, mut newcomer) = agents.spawn(zygote, &mapped, childrens);
         // Nobody has touched all of the memory before.
         bystander.assert_state(1);
-        attacker.assert_state(1);
+        for second_generation in [&mut attacker, &mut newcomer] {
+            assert_eq!(
+                second_generation.ask(format_args!("seed of {CHANGED}")),
+                "Some(2)"
+            );
+            second_generation.ask(format_args!("store 1 {CHANGED} {} 1", CHANGED + 1));
+            second_generation.assert_state(1);
+        }
+        assert_eq!(seed_of(&mapped.memory, CHANGED), Some(2));
+        store(&mapped.memory, 1, CHANGED);
         assert_eq!(seed(&mapped.memory), Some(1));
-        let (mut third, mut newcomer) = agents.spawn(zygote, &mapped, childrens);
-        newcomer.assert_state(1);
         drop((bystander, attacker, newcomer));
         for child in [&mut first, &mut second, &mut third] {
             assert!(child.wait().expect("its status").success());

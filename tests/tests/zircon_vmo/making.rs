@@ -1,0 +1,139 @@
+//! Making VMOs, small and as large as can be.
+
+use super::*;
+
+#[test]
+fn options_and_sizes_of_create() {
+    let known = VmoOptions::RESIZABLE;
+    for bit in 0..32 {
+        let options = VmoOptions::from_bits_retain(1 << bit);
+        let result = Vmo::create_with_opts(options, bytes(1));
+        if options == known {
+            let rights = rights_of(&result.expect("a resizable VMO can be made"));
+            assert_eq!(rights, Rights::VMO_DEFAULT | Rights::RESIZE);
+        } else if [VmoOptions::DISCARDABLE, VmoOptions::UNBOUNDED].contains(&options) {
+            // Not built yet, and said so.
+            assert_eq!(refused(result), Status::NOT_SUPPORTED);
+        } else {
+            assert_eq!(refused(result), Status::INVALID_ARGS, "{options:?}");
+        }
+    }
+    let both = VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED;
+    let result = Vmo::create_with_opts(both, bytes(1));
+    assert_eq!(refused(result), Status::INVALID_ARGS);
+
+    let size = page() as u64;
+    for (asked, given) in [(0, 0), (1, size), (size, size), (size + 1, 2 * size)] {
+        let vmo = Vmo::create(asked).expect("a small VMO can be made");
+        assert_eq!(vmo.get_size(), Ok(given));
+        assert_eq!(rights_of(&vmo).bits(), 0xd0ef);
+    }
+    for size in [u64::MAX, below_2_64(1) + 1, below_2_64(1)] {
+        assert_eq!(
+            refused(Vmo::create(size)),
+            Status::OUT_OF_RANGE,
+            "{size:#x}"
+        );
+    }
+}
+
+#[test]
+fn a_new_vmo_is_zero_and_holds_nothing() {
+    let vmo = Vmo::create(bytes(3)).expect("a VMO can be made");
+    assert_eq!(firsts(&vmo, 3), [0; 3]);
+    let info = vmo.info().expect("a VMO has info");
+    assert_eq!(info.name, Name::default());
+    assert_eq!(info.parent_koid, Koid::INVALID);
+    assert_eq!((info.num_children, info.num_mappings), (0, 0));
+    assert_eq!(
+        info.flags,
+        VmoInfoFlags::TYPE_PAGED | VmoInfoFlags::VIA_HANDLE
+    );
+    assert_eq!(info.cache_policy, CachePolicy::Cached);
+    assert_eq!((info.committed_bytes, info.populated_bytes), (0, 0));
+    assert_eq!(info.handle_rights, Rights::VMO_DEFAULT);
+    let flags = resizable(1).info().expect("a VMO has info").flags;
+    assert!(flags.contains(VmoInfoFlags::RESIZABLE));
+}
+
+#[test]
+fn the_largest_vmo_costs_nothing() {
+    let size = below_2_64(64);
+    let vmo = Vmo::create(size).expect("2^64 - 64 pages is a size");
+    assert_eq!(vmo.get_size(), Ok(size));
+    let mut byte = [1];
+    for offset in [0, size / 2, size - 1] {
+        vmo.read(&mut byte, offset).expect("a byte inside");
+        assert_eq!(byte, [0]);
+    }
+    assert_eq!(vmo.read(&mut byte, size), Err(Status::OUT_OF_RANGE));
+    assert_eq!(vmo.read(&mut [], size), Ok(()));
+    // What lies behind 2^63 bytes no file has room for: it is zero for ever.
+    let longest = 1 << 63;
+    assert_eq!(refused(vmo.write(&[7], longest)), Status::NO_MEMORY);
+    assert_eq!(refused(vmo.write(&[7], size - 1)), Status::NO_MEMORY);
+    let commit = vmo.op_range(COMMIT, size - bytes(1), bytes(1));
+    assert_eq!(refused(commit), Status::NO_MEMORY);
+    for offset in [0, longest - bytes(1) - 1] {
+        vmo.write(&[7], offset).expect("that is memory");
+        vmo.read(&mut byte, offset).expect("a byte inside");
+        assert_eq!(byte, [7]);
+    }
+    let mut across = vec![9; 4 * page()];
+    vmo.read(&mut across, longest - bytes(2)).expect("inside");
+    assert_eq!(across.iter().filter(|&&byte| byte != 0).count(), 1);
+
+    let child = vmo
+        .create_child(VmoChildOptions::SNAPSHOT, 0, size)
+        .expect("a snapshot costs nothing either");
+    vmo.op_range(ZERO, 0, size)
+        .expect("all of it can be zeroed");
+    assert_eq!((get(&vmo, 0), populated(&vmo)), (0, 0));
+    assert_eq!((get(&child, 0), populated(&child)), (7, bytes(2)));
+    child.read(&mut byte, size - 1).expect("a byte inside");
+    assert_eq!(byte, [0]);
+
+    let vmo = resizable(1);
+    put(&vmo, 0, 7);
+    vmo.set_size(size).expect("2^64 - 64 pages is a size");
+    assert_eq!((get(&vmo, 0), populated(&vmo)), (7, bytes(1)));
+    vmo.set_size(bytes(1)).expect("smaller");
+    assert_eq!(get(&vmo, 0), 7);
+}
+
+#[test]
+fn tens_of_gigabytes_cost_what_is_touched() {
+    let size = 48usize << 30;
+    for policy in POLICIES {
+        let vmo = Vmo::create(size as u64).expect("a large VMO can be made");
+        let root = Vmar::root_self();
+        let addr = root
+            .map_with_policy(0, &vmo, 0, size, RW, policy)
+            .expect("the root VMAR has at least 128 GiB");
+        let (first, last) = (memory(addr, 1), memory(addr + size - 1, 1));
+        assert_eq!((first.load_u8(0), last.load_u8(0)), (0, 0));
+        first.store_u8(0, 1);
+        last.store_u8(0, 2);
+        let child = root
+            .create_vmo_child(VmoChildOptions::SNAPSHOT, addr, size)
+            .expect("one mapping");
+        first.store_u8(0, 3);
+        last.store_u8(0, 4);
+        let mut ends = [0; 2];
+        child.read(&mut ends[..1], 0).expect("inside");
+        child.read(&mut ends[1..], size as u64 - 1).expect("inside");
+        assert_eq!(ends, [1, 2]);
+        assert_eq!(populated(&vmo), bytes(2));
+        assert_eq!(populated(&child), bytes(2));
+        let second = root
+            .map_with_policy(0, &child, 0, size, RW, policy)
+            .expect("the root VMAR has at least 128 GiB");
+        memory(second + size - 1, 1).store_u8(0, 5);
+        assert_eq!(last.load_u8(0), 4);
+        vmo.op_range(ZERO, 0, size as u64).expect("all of it");
+        assert_eq!((first.load_u8(0), last.load_u8(0)), (0, 0));
+        assert_eq!(memory(second, 1).load_u8(0), 1);
+        root.unmap(addr, size).expect("it is mapped");
+        root.unmap(second, size).expect("it is mapped");
+    }
+}
