@@ -43,13 +43,22 @@ impl Case {
         let len = PAGES * page();
         let vmo = Vmo::create(len as u64).expect("a VMO");
         let maps = if let Home::File(maps) = home { maps } else { 1 };
-        let map = |_| Vmar::root_self().map_with_policy(0, &vmo, 0, len, RW, policy).expect("a mapping");
+        let map = |_| {
+            Vmar::root_self()
+                .map_with_policy(0, &vmo, 0, len, RW, policy)
+                .expect("a mapping")
+        };
         let addresses: Vec<usize> = (0..maps).map(map).collect();
         let pages: Vec<u8> = (0..PAGES).map(|p| p as u8 + 1).collect();
         for p in (0..PAGES).filter(|p| *p != BUSY) {
             memory(addresses[0], len).write(p * page(), &vec![pages[p]; page()]);
         }
-        let case = Case { vmo, addresses, source: tempfile::tempfile().expect("a temporary file"), pages };
+        let case = Case {
+            vmo,
+            addresses,
+            source: tempfile::tempfile().expect("a temporary file"),
+            pages,
+        };
         if home == Home::Private {
             let clone = case.snapshot().expect("nothing is pinned yet");
             case.assert_holds(&clone, &case.pages);
@@ -58,7 +67,8 @@ impl Case {
     }
 
     fn snapshot(&self) -> Result<Vmo, Status> {
-        self.vmo.create_child(VmoChildOptions::SNAPSHOT, 0, (PAGES * page()) as u64)
+        self.vmo
+            .create_child(VmoChildOptions::SNAPSHOT, 0, (PAGES * page()) as u64)
     }
 
     /// The device writes `value` to the pinned pages.
@@ -67,7 +77,9 @@ impl Case {
         self.source.set_len(0).expect("a file can be cut off");
         // The kernel reads from the beginning of the file, wherever we write.
         self.source.write_all_at_start(&vec![value; len]);
-        pinned.fill(0, len, self.source.as_fd()).expect("a read into registered memory");
+        pinned
+            .fill(0, len, self.source.as_fd())
+            .expect("a read into registered memory");
         self.pages[FIRST..FIRST + COUNT].fill(value);
     }
 

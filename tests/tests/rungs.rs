@@ -15,7 +15,8 @@ use cowspace_tests::model::{World, programs};
 use host_memory::probe::{Probe, Support};
 use proptest::test_runner::{Config, TestRunner};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
 };
 
 /// Set in the process that stands on the rung: how it gets there.
@@ -31,7 +32,9 @@ fn on_a_rung(test: &str, prepare: impl FnOnce(&mut Command), works: impl FnOnce(
         return works();
     }
     let mut command = Command::new(std::env::current_exe().expect("a program"));
-    command.args([test, "--exact", "--nocapture"]).env(RUNG, "1");
+    command
+        .args([test, "--exact", "--nocapture"])
+        .env(RUNG, "1");
     prepare(&mut command);
     let output = match command.output() {
         Ok(output) => output,
@@ -40,14 +43,25 @@ fn on_a_rung(test: &str, prepare: impl FnOnce(&mut Command), works: impl FnOnce(
             return;
         }
     };
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && stdout.contains("1 passed"), "{}\n{stdout}\n{stderr}", output.status);
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{}\n{stdout}\n{stderr}",
+        output.status
+    );
 }
 
 /// The tests that hold everywhere, in short.
 fn same_bytes_as_ever() {
     for policy in [Some(Policy::Traced), Some(Policy::Native), None] {
-        let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
+        let config = Config {
+            cases: 60,
+            failure_persistence: None,
+            ..Config::default()
+        };
         let run = TestRunner::new(config).run(&programs(60), |program| {
             World::new(policy).run(&program);
             Ok(())
@@ -89,7 +103,11 @@ hidden! {
 
 /// No userfaultfd that can be used: whatever the policy asked for, the kernel resolves alone.
 fn same_bytes_without_tracing() {
-    assert!(!Probe::get().traced.is_yes(), "the rung is not there: {:?}", Probe::get().traced);
+    assert!(
+        !Probe::get().traced.is_yes(),
+        "the rung is not there: {:?}",
+        Probe::get().traced
+    );
     same_bytes_as_ever();
 }
 
@@ -102,7 +120,9 @@ fn as_an_unprivileged_user() {
         println!("SKIP {test}: everybody may trace here, and only root can become another user");
         return;
     }
-    if std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd").is_ok_and(|text| text.trim() == "1") {
+    if std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd")
+        .is_ok_and(|text| text.trim() == "1")
+    {
         println!("SKIP {test}: vm.unprivileged_userfaultfd is 1");
         return;
     }
@@ -113,19 +133,30 @@ fn as_an_unprivileged_user() {
     };
     on_a_rung(test, become_nobody, || {
         let ladder = Probe::get().ladder;
-        assert!(ladder[..2].iter().all(|rung| matches!(rung.support, Support::No(_))), "{ladder:?}");
+        assert!(
+            ladder[..2]
+                .iter()
+                .all(|rung| matches!(rung.support, Support::No(_))),
+            "{ladder:?}"
+        );
         same_bytes_without_tracing();
     });
 }
 
 /// Every way to a userfaultfd answers `errno` for this thread and those that it starts.
 fn refuse_userfaultfd(errno: i32) {
-    let architecture = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture that has filters");
-    let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, IOC_NEW).expect("a condition");
+    let architecture =
+        TargetArch::try_from(std::env::consts::ARCH).expect("an architecture that has filters");
+    let request = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, IOC_NEW)
+        .expect("a condition");
     let new = SeccompRule::new(vec![request]).expect("a rule");
-    let rules = BTreeMap::from([(libc::SYS_userfaultfd, vec![]), (libc::SYS_ioctl, vec![new])]);
+    let rules = BTreeMap::from([
+        (libc::SYS_userfaultfd, vec![]),
+        (libc::SYS_ioctl, vec![new]),
+    ]);
     let answer = SeccompAction::Errno(errno.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, architecture).expect("a filter");
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, answer, architecture).expect("a filter");
     let program = BpfProgram::try_from(filter).expect("a program");
     seccompiler::apply_filter(&program).expect("the kernel takes filters");
 }
@@ -133,17 +164,25 @@ fn refuse_userfaultfd(errno: i32) {
 /// As the default filter of containers does.
 #[test]
 fn under_a_filter_that_says_eperm() {
-    on_a_rung("under_a_filter_that_says_eperm", |_| {}, || {
-        refuse_userfaultfd(libc::EPERM);
-        same_bytes_without_tracing();
-    });
+    on_a_rung(
+        "under_a_filter_that_says_eperm",
+        |_| {},
+        || {
+            refuse_userfaultfd(libc::EPERM);
+            same_bytes_without_tracing();
+        },
+    );
 }
 
 /// As a sandbox that hides what it does not know, or a kernel without it.
 #[test]
 fn under_a_filter_that_says_enosys() {
-    on_a_rung("under_a_filter_that_says_enosys", |_| {}, || {
-        refuse_userfaultfd(libc::ENOSYS);
-        same_bytes_without_tracing();
-    });
+    on_a_rung(
+        "under_a_filter_that_says_enosys",
+        |_| {},
+        || {
+            refuse_userfaultfd(libc::ENOSYS);
+            same_bytes_without_tracing();
+        },
+    );
 }

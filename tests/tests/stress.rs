@@ -96,7 +96,9 @@ fn read_all(vmo: &Vmo) -> Vec<u64> {
     let mut bytes = vec![0; PAGES * page()];
     vmo.read(&mut bytes, 0).expect("reading");
     let pages = bytes.chunks(page());
-    pages.map(|bytes| u64::from_ne_bytes(*bytes.first_chunk().expect("a page has eight bytes"))).collect()
+    pages
+        .map(|bytes| u64::from_ne_bytes(*bytes.first_chunk().expect("a page has eight bytes")))
+        .collect()
 }
 
 impl Member {
@@ -106,7 +108,11 @@ impl Member {
             newest: AtomicU64::new(values[p]),
             zeroed: AtomicBool::new(values[p] == 0),
         });
-        Member { vmo, pages, mappings: RwLock::default() }
+        Member {
+            vmo,
+            pages,
+            mappings: RwLock::default(),
+        }
     }
 
     fn mappings(&self) -> std::sync::RwLockReadGuard<'_, Vec<Mapping>> {
@@ -114,13 +120,19 @@ impl Member {
     }
 
     fn take_mapping(&self, dice: &mut Dice) -> Option<Mapping> {
-        let mut mappings = self.mappings.write().unwrap_or_else(PoisonError::into_inner);
+        let mut mappings = self
+            .mappings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = mappings.len();
         (count > 0).then(|| mappings.swap_remove(dice.roll(count)))
     }
 
     fn put_mapping(&self, mapping: Mapping) {
-        self.mappings.write().unwrap_or_else(PoisonError::into_inner).push(mapping);
+        self.mappings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(mapping);
     }
 }
 
@@ -151,7 +163,11 @@ impl Player<'_> {
     }
 
     fn policy(&mut self) -> Policy {
-        self.family.policy.unwrap_or(if self.dice.roll(2) == 0 { Policy::Native } else { Policy::Traced })
+        self.family.policy.unwrap_or(if self.dice.roll(2) == 0 {
+            Policy::Native
+        } else {
+            Policy::Traced
+        })
     }
 
     fn step(&mut self) {
@@ -184,12 +200,20 @@ impl Player<'_> {
 
     #[track_caller]
     fn assert_own(&self, member: &Member, p: usize, seen: u64, how: &str) {
-        assert_eq!(seen, member.pages[p].value.load(Ordering::Relaxed), "page {p} by {how}");
+        assert_eq!(
+            seen,
+            member.pages[p].value.load(Ordering::Relaxed),
+            "page {p} by {how}"
+        );
     }
 
     fn store(&mut self, member: &Member) {
         let p = self.own_page();
-        for mapping in member.mappings().iter().filter(|mapping| (mapping.first..mapping.first + mapping.count).contains(&p)) {
+        for mapping in member
+            .mappings()
+            .iter()
+            .filter(|mapping| (mapping.first..mapping.first + mapping.count).contains(&p))
+        {
             let memory = memory(mapping.addr, mapping.count * page());
             let offset = (p - mapping.first) * page();
             self.assert_own(member, p, memory.load_u64(offset), "a load");
@@ -200,10 +224,16 @@ impl Player<'_> {
 
     fn write(&mut self, member: &Member) {
         let p = self.own_page();
-        let reference = (self.dice.roll(4) == 0)
-            .then(|| member.vmo.create_child(VmoChildOptions::REFERENCE, 0, 0).expect("a reference"));
+        let reference = (self.dice.roll(4) == 0).then(|| {
+            member
+                .vmo
+                .create_child(VmoChildOptions::REFERENCE, 0, 0)
+                .expect("a reference")
+        });
         let vmo = reference.as_ref().unwrap_or(&member.vmo);
-        self.change(member, p, |value| vmo.write(&value.to_ne_bytes(), at(p)).expect("writing"));
+        self.change(member, p, |value| {
+            vmo.write(&value.to_ne_bytes(), at(p)).expect("writing")
+        });
         self.assert_own(member, p, read(&member.vmo, p), "vmo_read after vmo_write");
     }
 
@@ -215,8 +245,15 @@ impl Player<'_> {
         }
         for mapping in member.mappings().iter() {
             let memory = memory(mapping.addr, mapping.count * page());
-            for p in (mapping.first..mapping.first + mapping.count).filter(|p| p % THREADS == self.me) {
-                self.assert_own(member, p, memory.load_u64((p - mapping.first) * page()), "a load");
+            for p in
+                (mapping.first..mapping.first + mapping.count).filter(|p| p % THREADS == self.me)
+            {
+                self.assert_own(
+                    member,
+                    p,
+                    memory.load_u64((p - mapping.first) * page()),
+                    "a load",
+                );
             }
         }
     }
@@ -224,14 +261,20 @@ impl Player<'_> {
     fn zero(&mut self, member: &Member) {
         let p = self.own_page();
         member.pages[p].zeroed.store(true, Ordering::SeqCst);
-        member.vmo.op_range(VmoOp::ZERO, at(p), page() as u64).expect("zeroing");
+        member
+            .vmo
+            .op_range(VmoOp::ZERO, at(p), page() as u64)
+            .expect("zeroing");
         member.pages[p].value.store(0, Ordering::SeqCst);
         self.assert_own(member, p, read(&member.vmo, p), "vmo_read after zeroing");
     }
 
     fn commit(&mut self, member: &Member) {
         let (first, count) = self.dice.pages();
-        member.vmo.op_range(VmoOp::COMMIT, at(first), at(count)).expect("committing");
+        member
+            .vmo
+            .op_range(VmoOp::COMMIT, at(first), at(count))
+            .expect("committing");
     }
 
     fn map(&mut self, member: &Member) {
@@ -239,7 +282,11 @@ impl Player<'_> {
             return self.unmap(member);
         }
         // All of it most of the time: only then a clone can live in private pages.
-        let (first, count) = if self.dice.roll(3) == 0 { self.dice.pages() } else { (0, PAGES) };
+        let (first, count) = if self.dice.roll(3) == 0 {
+            self.dice.pages()
+        } else {
+            (0, PAGES)
+        };
         let policy = self.policy();
         let addr = Vmar::root_self()
             .map_with_policy(0, &member.vmo, at(first), count * page(), RW, policy)
@@ -261,7 +308,11 @@ impl Player<'_> {
         unmap(addr + start * page(), (end - start) * page());
         for part in [0..start, end..count] {
             if !part.is_empty() {
-                member.put_mapping(Mapping { addr: addr + part.start * page(), first: first + part.start, count: part.len() });
+                member.put_mapping(Mapping {
+                    addr: addr + part.start * page(),
+                    first: first + part.start,
+                    count: part.len(),
+                });
             }
         }
     }
@@ -275,25 +326,43 @@ impl Player<'_> {
         let len = (1 + self.dice.roll(mapping.count - start)) * page();
         let addr = mapping.addr + start * page();
         let root = Vmar::root_self();
-        root.protect(addr, len, VmarFlags::PERM_READ).expect("taking a permission away");
+        root.protect(addr, len, VmarFlags::PERM_READ)
+            .expect("taking a permission away");
         let memory = memory(mapping.addr, mapping.count * page());
         for p in (mapping.first..mapping.first + mapping.count).filter(|p| p % THREADS == self.me) {
-            self.assert_own(member, p, memory.load_u64((p - mapping.first) * page()), "a load");
+            self.assert_own(
+                member,
+                p,
+                memory.load_u64((p - mapping.first) * page()),
+                "a load",
+            );
         }
         root.protect(addr, len, RW).expect("giving it back");
         member.put_mapping(mapping);
     }
 
     fn clone(&mut self, member: &Member) {
-        let before: Vec<u64> = member.pages.iter().map(|page| page.value.load(Ordering::SeqCst)).collect();
+        let before: Vec<u64> = member
+            .pages
+            .iter()
+            .map(|page| page.value.load(Ordering::SeqCst))
+            .collect();
         let whole = |mapping: &&Mapping| mapping.count == PAGES;
         // The mapping must stay until it is cloned.
         let mappings = member.mappings();
-        let vmo = match mappings.iter().find(whole).filter(|_| self.dice.roll(2) == 0) {
-            Some(mapping) => {
-                Vmar::root_self().create_vmo_child(VmoChildOptions::SNAPSHOT, mapping.addr, PAGES * page())
-            }
-            None => member.vmo.create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES)),
+        let vmo = match mappings
+            .iter()
+            .find(whole)
+            .filter(|_| self.dice.roll(2) == 0)
+        {
+            Some(mapping) => Vmar::root_self().create_vmo_child(
+                VmoChildOptions::SNAPSHOT,
+                mapping.addr,
+                PAGES * page(),
+            ),
+            None => member
+                .vmo
+                .create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES)),
         };
         drop(mappings);
         let vmo = vmo.expect("a clone");
@@ -302,11 +371,20 @@ impl Player<'_> {
             let expected = &member.pages[p];
             let newest = expected.newest.load(Ordering::SeqCst);
             if p % THREADS == self.me {
-                assert_eq!(value, before, "page {p} in a clone, of the thread that cloned");
+                assert_eq!(
+                    value, before,
+                    "page {p} in a clone, of the thread that cloned"
+                );
             } else if value == 0 {
-                assert!(before == 0 || expected.zeroed.load(Ordering::SeqCst), "page {p} in a clone is zero and not {before}");
+                assert!(
+                    before == 0 || expected.zeroed.load(Ordering::SeqCst),
+                    "page {p} in a clone is zero and not {before}"
+                );
             } else {
-                assert!((before..=newest).contains(&value), "page {p} in a clone: {value} is not in {before}..={newest}");
+                assert!(
+                    (before..=newest).contains(&value),
+                    "page {p} in a clone: {value} is not in {before}..={newest}"
+                );
             }
         }
         let mut clones = lock(&self.family.clones);
@@ -341,10 +419,16 @@ impl Player<'_> {
         let Some(clone) = lock(&self.family.clones).last().cloned() else {
             return;
         };
-        let vmo = clone.vmo.create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES)).expect("a clone");
+        let vmo = clone
+            .vmo
+            .create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES))
+            .expect("a clone");
         let mut members = lock(&self.family.members);
         let index = self.dice.roll(MEMBERS);
-        let old = std::mem::replace(&mut members[index], Arc::new(Member::new(vmo, &clone.values)));
+        let old = std::mem::replace(
+            &mut members[index],
+            Arc::new(Member::new(vmo, &clone.values)),
+        );
         drop(members);
         // The last who has it closes it and unmaps what is left.
         drop(old);
@@ -368,9 +452,20 @@ fn watch(family: &Family, done: &AtomicBool) {
         seen = steps;
         if still == 120 {
             eprintln!("nothing goes on after {steps} steps:");
-            for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-                let tell = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-                eprintln!("{:?} {} {} {}", task.file_name(), tell("stat"), tell("syscall"), tell("stack"));
+            for task in std::fs::read_dir("/proc/self/task")
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let tell =
+                    |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+                eprintln!(
+                    "{:?} {} {} {}",
+                    task.file_name(),
+                    tell("stat"),
+                    tell("syscall"),
+                    tell("stack")
+                );
             }
             std::process::abort();
         }
@@ -378,11 +473,19 @@ fn watch(family: &Family, done: &AtomicBool) {
 }
 
 fn stress(policy: Option<Policy>, seed: u64) {
-    let rounds = std::env::var("COWSPACE_STRESS_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    let rounds = std::env::var("COWSPACE_STRESS_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(ROUNDS);
     let root = Vmo::create(at(PAGES)).expect("a VMO");
     let zeros = vec![0; PAGES];
-    let clone = || root.create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES)).expect("a clone");
-    let members = (1..MEMBERS).map(|_| Arc::new(Member::new(clone(), &zeros))).collect::<Vec<_>>();
+    let clone = || {
+        root.create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES))
+            .expect("a clone")
+    };
+    let members = (1..MEMBERS)
+        .map(|_| Arc::new(Member::new(clone(), &zeros)))
+        .collect::<Vec<_>>();
     let family = Family {
         policy,
         members: Mutex::new([vec![Arc::new(Member::new(root, &zeros))], members].concat()),
@@ -402,7 +505,11 @@ fn stress(policy: Option<Policy>, seed: u64) {
                 })
             })
             .collect();
-        let failed = players.into_iter().map(|player| player.join()).filter(Result::is_err).count();
+        let failed = players
+            .into_iter()
+            .map(|player| player.join())
+            .filter(Result::is_err)
+            .count();
         done.store(true, Ordering::Relaxed);
         watchdog.thread().unpark();
         assert_eq!(failed, 0, "threads that found something wrong");

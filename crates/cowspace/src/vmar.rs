@@ -216,9 +216,9 @@ impl Vmar {
         let space = engine.space();
         let found = space.find(vmar.id, addr, size)?;
         let (vmo, offset, executable) = (found.vmo.clone(), found.vmo_offset, found.executable);
-        drop(space);
         let pages = (size / page_size()) as u64;
-        let child = vmo.create_clone(engine, options, offset, pages, vmo.name())?;
+        // Still locked: what is cloned is what is mapped there at the instant of the snapshot.
+        let child = vmo.create_clone(engine, space, options, offset, pages, vmo.name())?;
         let mut rights = Rights::VMO_DEFAULT;
         if options.contains(VmoChildOptions::NO_WRITE) {
             rights.remove(Rights::WRITE);

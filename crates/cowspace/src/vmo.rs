@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use host_memory::page::page_size;
+use parking_lot::MutexGuard;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Space};
 use crate::family::{Family, FamilyState};
 use crate::handles::{Handle, HandleBased};
 use crate::info::{Name, VmoInfo};
@@ -162,7 +163,9 @@ impl Vmo {
             Name::default()
         };
         let child = match kind {
-            ChildKind::Clone => parent.create_clone(engine, options, offset, pages, name)?,
+            ChildKind::Clone => {
+                parent.create_clone(engine, engine.space(), options, offset, pages, name)?
+            }
             ChildKind::Slice => parent.create_slice(offset, pages, name)?,
             ChildKind::Reference => {
                 parent.create_reference(options, offset, pages, name, rights)?
@@ -316,10 +319,11 @@ fn child_rights(kind: ChildKind, options: VmoChildOptions, parent: Rights) -> Ri
 }
 
 impl VmObject {
-    /// A snapshot of `pages` pages from byte `offset` on.
+    /// A snapshot of `pages` pages from byte `offset` on, with the address space as the caller found it.
     pub(crate) fn create_clone(
         &self,
         engine: &'static Engine,
+        space: MutexGuard<'_, Space>,
         options: VmoChildOptions,
         offset: u64,
         pages: u64,
@@ -348,7 +352,6 @@ impl VmObject {
             .checked_add(pages * size)
             .ok_or(Status::INVALID_ARGS)?;
 
-        let space = engine.space();
         let (mut state, after) = engine.cut(&space, self)?;
         let vmo = state.tree.snapshot(self.vmo, offset / size, pages);
         after.finish(&mut state, self.memory);

@@ -1,5 +1,7 @@
 //! A cloned process that does what the test program asks for, over a socket between the two of them: whatever becomes of its zygote, it can be talked to.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -18,6 +20,8 @@ use crate::memory::{Mapped, fill, seed, seed_of, store};
 pub(crate) struct Agents {
     listener: UnixListener,
     name: String,
+    /// Those that have called and were not asked for yet, by label.
+    early: RefCell<BTreeMap<u64, Agent>>,
 }
 
 /// An agent, as the test program sees it. It ends when this is dropped.
@@ -34,7 +38,11 @@ impl Agents {
         let name = format!("cowspace-tests-{}-{number}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a short name");
         let listener = UnixListener::bind_addr(&address).expect("nobody else has this name");
-        Self { listener, name }
+        Self {
+            listener,
+            name,
+            early: RefCell::default(),
+        }
     }
 
     /// What the child of this label is to be told at its start.
@@ -54,23 +62,27 @@ impl Agents {
         (child, self.accept(label))
     }
 
-    /// Waits for the agent of this label. Others that call meanwhile are sent away.
+    /// Waits for the agent of this label. Agents may call in another order than they were spawned in.
     pub(crate) fn accept(&self, label: u64) -> Agent {
+        let mut early = self.early.borrow_mut();
         loop {
+            if let Some(agent) = early.remove(&label) {
+                return agent;
+            }
             let (socket, _) = self.listener.accept().expect("a caller");
             let mut socket = BufReader::new(socket);
             let Some(hello) = line(&mut socket) else {
+                // It was killed before it could say a word.
                 continue;
             };
-            let (pid, of) = hello.split_once(' ').expect("two numbers");
+            let (pid, label) = hello.split_once(' ').expect("two numbers");
+            let label = label.parse().expect("a label");
             let agent = Agent {
                 pid: pid.parse().expect("a process id"),
-                label: of.parse().expect("a label"),
+                label,
                 socket,
             };
-            if agent.label == label {
-                return agent;
-            }
+            early.insert(label, agent);
         }
     }
 }
