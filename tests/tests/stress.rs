@@ -473,6 +473,8 @@ fn watch(family: &Family, done: &AtomicBool) {
 }
 
 fn stress(policy: Option<Policy>, seed: u64) {
+    // The engine's reasons, should a call fail. Another test may have been first.
+    let _ = tracing_subscriber::fmt().with_test_writer().try_init();
     let rounds = std::env::var("COWSPACE_STRESS_ROUNDS")
         .ok()
         .and_then(|text| text.parse().ok())

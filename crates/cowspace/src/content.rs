@@ -16,9 +16,9 @@ use parking_lot::MutexGuard;
 
 use crate::engine::{Engine, Space};
 use crate::family::{FamilyState, Garbage, Home, new_layer_id};
-use crate::no_memory;
 use crate::object::VmObject;
 use crate::options::Policy;
+use crate::report::no_memory;
 use crate::status::Status;
 
 /// Bytes are moved in pieces of this many pages at most, so that no lock is held for long.

@@ -24,11 +24,11 @@ use parking_lot::MutexGuard;
 use crate::content::Bounce;
 use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
-use crate::no_memory;
 use crate::object::VmObject;
 use crate::options::Policy;
 use crate::plan::Plan;
 use crate::private::is_own;
+use crate::report::{no_memory, note};
 use crate::resolver::Tracer;
 use crate::status::Status;
 
@@ -161,7 +161,7 @@ impl Engine {
             .all(|region| region.policy == Policy::Traced);
         // The pages change their place. What the kernel has pinned cannot follow, and a transfer under way must end first: it does when its thread stops.
         if transfers::has_pinned_memory() {
-            tracing::warn!("memory is pinned: a private mapping cannot be shared");
+            note("memory is pinned: a private mapping cannot be shared".into());
             return Err(Status::BAD_STATE);
         }
         match self.started_tracer() {
@@ -800,13 +800,13 @@ fn new_file(len: u64) -> Result<MemFd, Status> {
 fn seal_status(error: &SealError) -> Status {
     match error {
         SealError::Busy => {
-            tracing::warn!(
-                "a VMO has pinned pages, or shares them with a forked copy of the process: no snapshot"
+            note(
+                "no snapshot: pages are pinned, or shared with a forked copy of the process".into(),
             );
             Status::BAD_STATE
         }
         SealError::Io(error) => {
-            tracing::error!(%error, "sealing a layer");
+            note(format!("sealing a layer: {error}"));
             Status::NO_MEMORY
         }
     }

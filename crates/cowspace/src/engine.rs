@@ -17,6 +17,7 @@ use crate::aspace::AddressSpace;
 use crate::handle::HandleTable;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
+use crate::report::note;
 use crate::resolver::{FaultTable, Tracer};
 use crate::status::Status;
 
@@ -144,7 +145,7 @@ impl Engine {
                 _starting: starting,
             }),
             Err(error) => {
-                tracing::error!(%error, "the other threads cannot be stopped for a snapshot");
+                note(format!("no snapshot: {error}"));
                 Err(Status::UNAVAILABLE)
             }
         }

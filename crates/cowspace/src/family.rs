@@ -253,7 +253,7 @@ impl FamilyState {
         let mut extents = Vec::new();
         layer
             .data(0..layer.len(), |bytes| extents.push(bytes))
-            .map_err(crate::no_memory("reading a layer's extents"))?;
+            .map_err(crate::report::no_memory("reading a layer's extents"))?;
         let size = page_size() as u64;
         let end = self.tree.pages(memory);
         let mut held = 0;

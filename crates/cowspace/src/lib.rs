@@ -58,6 +58,7 @@ mod plan;
 mod private;
 mod reconcile;
 mod regions;
+mod report;
 mod resolver;
 mod rights;
 mod status;
@@ -78,11 +79,3 @@ pub use rights::Rights;
 pub use status::Status;
 pub use vmar::{Vmar, process_layout, process_maps};
 pub use vmo::Vmo;
-
-/// The status for a call that the kernel could not carry out, with the reason in the log.
-pub(crate) fn no_memory<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Status {
-    move |error| {
-        tracing::error!(%error, "{what}");
-        Status::NO_MEMORY
-    }
-}

@@ -15,8 +15,8 @@ use parking_lot::MutexGuard;
 use crate::content::{Bounce, Content};
 use crate::engine::Engine;
 use crate::family::{FamilyState, Home, Region};
-use crate::no_memory;
 use crate::options::Policy;
+use crate::report::no_memory;
 use crate::resolver::Tracer;
 use crate::status::Status;
 

@@ -13,8 +13,8 @@ use page_tree::{LayerId, MemoryId, Place, Run};
 use crate::content::{Bounce, Content};
 use crate::cut::fail_closed;
 use crate::family::{Backing, FamilyState, Home, new_layer_id};
-use crate::no_memory;
 use crate::plan::advance;
+use crate::report::no_memory;
 use crate::status::Status;
 
 /// Pages that the home has, and what the tree says of them.

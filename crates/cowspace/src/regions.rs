@@ -16,10 +16,10 @@ use crate::content::Bounce;
 use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::mapping::{host_range, prot};
-use crate::no_memory;
 use crate::object::VmObject;
 use crate::options::Policy;
 use crate::plan::Plan;
+use crate::report::no_memory;
 use crate::resolver::Tracer;
 use crate::status::Status;
 

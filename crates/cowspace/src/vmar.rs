@@ -9,6 +9,7 @@ use crate::handles::{Handle, HandleBased};
 use crate::info::{MappingDetails, MapsDetails, MapsInfo, Name, VmarInfo};
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::{Perms, Policy, VmarFlags, VmoChildOptions};
+use crate::report::call;
 use crate::rights::Rights;
 use crate::status::Status;
 use crate::vmo::Vmo;
@@ -40,9 +41,10 @@ impl Vmar {
     ///
     /// `NO_RESOURCES`, `BAD_STATE`.
     pub fn try_root_self() -> Result<Vmar, Status> {
-        let engine = Engine::get()?;
-        let rights = Rights::VMAR_DEFAULT | Rights::READ | Rights::WRITE | Rights::EXECUTE;
-        Handle::new(engine, Object::Vmar(engine.root.clone()), rights).map(Vmar)
+        call(|engine| {
+            let rights = Rights::VMAR_DEFAULT | Rights::READ | Rights::WRITE | Rights::EXECUTE;
+            Handle::new(engine, Object::Vmar(engine.root.clone()), rights).map(Vmar)
+        })
     }
 
     /// Allocates a child region of `size` bytes; gives it and its address. `zx_vmar_allocate`.
@@ -59,16 +61,17 @@ impl Vmar {
         size: usize,
         flags: VmarFlags,
     ) -> Result<(Vmar, usize), Status> {
-        let engine = Engine::get()?;
-        let (parent, _) = self.0.vmar(engine, flags.can_map().rights())?;
-        let (id, base) = engine.space().allocate(parent.id, flags, offset, size)?;
-        let rights = Rights::VMAR_DEFAULT | flags.can_map().rights();
-        let child = Handle::new(engine, Object::Vmar(Arc::new(VmarObject::new(id))), rights)
-            .inspect_err(|_| {
-                // Without a handle nobody could end it. There is nothing in it yet, so this cannot fail.
-                let _ = engine.destroy(id);
-            })?;
-        Ok((Vmar(child), base))
+        call(|engine| {
+            let (parent, _) = self.0.vmar(engine, flags.can_map().rights())?;
+            let (id, base) = engine.space().allocate(parent.id, flags, offset, size)?;
+            let rights = Rights::VMAR_DEFAULT | flags.can_map().rights();
+            let child = Handle::new(engine, Object::Vmar(Arc::new(VmarObject::new(id))), rights)
+                .inspect_err(|_| {
+                    // Without a handle nobody could end it. There is nothing in it yet, so this cannot fail.
+                    let _ = engine.destroy(id);
+                })?;
+            Ok((Vmar(child), base))
+        })
     }
 
     /// Maps `len` bytes of `vmo` from `vmo_offset` on; gives the address. The policy is the [`default_policy`]. `zx_vmar_map`.
@@ -104,31 +107,32 @@ impl Vmar {
         flags: VmarFlags,
         policy: Policy,
     ) -> Result<usize, Status> {
-        let engine = Engine::get()?;
-        let (vmar, vmar_rights) = self.0.vmar(engine, Rights::NONE)?;
-        let (vmo, vmo_rights) = vmo.as_ref().vmo(engine, Rights::NONE)?;
-        if !vmo_rights.contains(Rights::MAP) {
-            return Err(Status::ACCESS_DENIED);
-        }
-        flags.check_map_perms()?;
-        let both = vmo_rights & vmar_rights;
-        if !both.contains(flags.perms().rights()) {
-            return Err(Status::ACCESS_DENIED);
-        }
-        flags.check_map()?;
-        if flags.contains(VmarFlags::REQUIRE_NON_RESIZABLE) && vmo.resizable {
-            return Err(Status::NOT_SUPPORTED);
-        }
-        let request = MapRequest {
-            flags,
-            vmar_offset,
-            vmo,
-            vmo_offset,
-            len,
-            max_perms: Perms::from_rights(both),
-            policy: engine.effective(policy),
-        };
-        engine.map(vmar.id, request)
+        call(|engine| {
+            let (vmar, vmar_rights) = self.0.vmar(engine, Rights::NONE)?;
+            let (vmo, vmo_rights) = vmo.as_ref().vmo(engine, Rights::NONE)?;
+            if !vmo_rights.contains(Rights::MAP) {
+                return Err(Status::ACCESS_DENIED);
+            }
+            flags.check_map_perms()?;
+            let both = vmo_rights & vmar_rights;
+            if !both.contains(flags.perms().rights()) {
+                return Err(Status::ACCESS_DENIED);
+            }
+            flags.check_map()?;
+            if flags.contains(VmarFlags::REQUIRE_NON_RESIZABLE) && vmo.resizable {
+                return Err(Status::NOT_SUPPORTED);
+            }
+            let request = MapRequest {
+                flags,
+                vmar_offset,
+                vmo,
+                vmo_offset,
+                len,
+                max_perms: Perms::from_rights(both),
+                policy: engine.effective(policy),
+            };
+            engine.map(vmar.id, request)
+        })
     }
 
     /// Unmaps `len` bytes (rounded up to whole pages) at `addr`, and destroys the child regions that lie in them. `zx_vmar_unmap`.
@@ -138,9 +142,10 @@ impl Vmar {
     /// `BAD_HANDLE`, `WRONG_TYPE`; `INVALID_ARGS` for a range that is empty, not aligned, not inside, or cuts a child region, and if there is a child region in it and
     /// the handle lacks `OP_CHILDREN`; `BAD_STATE` if the region is destroyed; `NO_MEMORY`.
     pub fn unmap(&self, addr: usize, len: usize) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        let (vmar, rights) = self.0.vmar(engine, Rights::NONE)?;
-        engine.unmap(vmar.id, addr, len, op_children(rights))
+        call(|engine| {
+            let (vmar, rights) = self.0.vmar(engine, Rights::NONE)?;
+            engine.unmap(vmar.id, addr, len, op_children(rights))
+        })
     }
 
     /// Gives `len` bytes (rounded up to whole pages) at `addr` the permissions in `flags`. `zx_vmar_protect`.
@@ -150,10 +155,11 @@ impl Vmar {
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without the right for a permission; `INVALID_ARGS`, `BAD_STATE`, `NOT_FOUND` for a gap, `ACCESS_DENIED` for more than
     /// a mapping may have; `NO_MEMORY`. After an error no permission has changed.
     pub fn protect(&self, addr: usize, len: usize, flags: VmarFlags) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        let (vmar, rights) = self.0.vmar(engine, flags.perms().rights())?;
-        flags.check_protect()?;
-        engine.protect(vmar.id, flags.perms(), addr, len, op_children(rights))
+        call(|engine| {
+            let (vmar, rights) = self.0.vmar(engine, flags.perms().rights())?;
+            flags.check_protect()?;
+            engine.protect(vmar.id, flags.perms(), addr, len, op_children(rights))
+        })
     }
 
     /// Ends the region: all in it is unmapped, child regions are destroyed. The handle stays valid, and further calls on it answer `BAD_STATE`.
@@ -163,9 +169,10 @@ impl Vmar {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `OP_CHILDREN`; `NOT_SUPPORTED` for the root; `BAD_STATE` if it is destroyed already; `NO_MEMORY`.
     pub fn destroy(&self) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        let (vmar, _) = self.0.vmar(engine, Rights::OP_CHILDREN)?;
-        engine.destroy(vmar.id)
+        call(|engine| {
+            let (vmar, _) = self.0.vmar(engine, Rights::OP_CHILDREN)?;
+            engine.destroy(vmar.id)
+        })
     }
 
     /// Where the region lies. `ZX_INFO_VMAR`.
@@ -174,9 +181,10 @@ impl Vmar {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `INSPECT`; `BAD_STATE` if it is destroyed.
     pub fn info(&self) -> Result<VmarInfo, Status> {
-        let engine = Engine::get()?;
-        let (vmar, _) = self.0.vmar(engine, Rights::INSPECT)?;
-        engine.space().info(vmar.id)
+        call(|engine| {
+            let (vmar, _) = self.0.vmar(engine, Rights::INSPECT)?;
+            engine.space().info(vmar.id)
+        })
     }
 
     /// What lies in the region, with the memory of each mapping. `ZX_INFO_VMAR_MAPS`.
@@ -185,9 +193,10 @@ impl Vmar {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `INSPECT`; `BAD_STATE` if it is destroyed; `NO_MEMORY`.
     pub fn maps(&self) -> Result<Vec<MapsInfo>, Status> {
-        let engine = Engine::get()?;
-        let (vmar, _) = self.0.vmar(engine, Rights::INSPECT)?;
-        maps(engine, &vmar, Memory::Counted)
+        call(|engine| {
+            let (vmar, _) = self.0.vmar(engine, Rights::INSPECT)?;
+            maps(engine, &vmar, Memory::Counted)
+        })
     }
 
     /// Makes a copy-on-write clone of what is mapped in `addr..addr + size`, without a handle to the VMO. `zx_vmar_create_vmo_child`, RFC-0013.
@@ -206,25 +215,27 @@ impl Vmar {
         addr: usize,
         size: usize,
     ) -> Result<Vmo, Status> {
-        let engine = Engine::get()?;
-        let (vmar, _) = self.0.vmar(engine, Rights::INSPECT)?;
-        let kind = options - VmoChildOptions::NO_WRITE;
-        if kind != VmoChildOptions::SNAPSHOT && kind != VmoChildOptions::SNAPSHOT_AT_LEAST_ON_WRITE
-        {
-            return Err(Status::INVALID_ARGS);
-        }
-        let space = engine.space();
-        let found = space.find(vmar.id, addr, size)?;
-        let (vmo, offset, executable) = (found.vmo.clone(), found.vmo_offset, found.executable);
-        let pages = (size / page_size()) as u64;
-        // Still locked: what is cloned is what is mapped there at the instant of the snapshot.
-        let child = vmo.create_clone(engine, space, options, offset, pages, vmo.name())?;
-        let mut rights = Rights::VMO_DEFAULT;
-        if options.contains(VmoChildOptions::NO_WRITE) {
-            rights.remove(Rights::WRITE);
-            rights.set(Rights::EXECUTE, executable);
-        }
-        Vmo::from_object(engine, child, rights)
+        call(|engine| {
+            let (vmar, _) = self.0.vmar(engine, Rights::INSPECT)?;
+            let kind = options - VmoChildOptions::NO_WRITE;
+            if kind != VmoChildOptions::SNAPSHOT
+                && kind != VmoChildOptions::SNAPSHOT_AT_LEAST_ON_WRITE
+            {
+                return Err(Status::INVALID_ARGS);
+            }
+            let space = engine.space();
+            let found = space.find(vmar.id, addr, size)?;
+            let (vmo, offset, executable) = (found.vmo.clone(), found.vmo_offset, found.executable);
+            let pages = (size / page_size()) as u64;
+            // Still locked: what is cloned is what is mapped there at the instant of the snapshot.
+            let child = vmo.create_clone(engine, space, options, offset, pages, vmo.name())?;
+            let mut rights = Rights::VMO_DEFAULT;
+            if options.contains(VmoChildOptions::NO_WRITE) {
+                rights.remove(Rights::WRITE);
+                rights.set(Rights::EXECUTE, executable);
+            }
+            Vmo::from_object(engine, child, rights)
+        })
     }
 }
 
@@ -274,23 +285,24 @@ enum Memory {
 }
 
 fn process(memory: Memory) -> Result<Vec<MapsInfo>, Status> {
-    let engine = Engine::get()?;
-    let mut records = maps(engine, &engine.root, memory)?;
-    for record in &mut records {
-        record.depth += 1;
-    }
-    let root = records[0];
-    let name = Name::new_lossy("process");
-    records.insert(
-        0,
-        MapsInfo {
-            name,
-            depth: 0,
-            details: MapsDetails::Aspace,
-            ..root
-        },
-    );
-    Ok(records)
+    call(|engine| {
+        let mut records = maps(engine, &engine.root, memory)?;
+        for record in &mut records {
+            record.depth += 1;
+        }
+        let root = records[0];
+        let name = Name::new_lossy("process");
+        records.insert(
+            0,
+            MapsInfo {
+                name,
+                depth: 0,
+                details: MapsDetails::Aspace,
+                ..root
+            },
+        );
+        Ok(records)
+    })
 }
 
 fn maps(

@@ -11,6 +11,7 @@ use crate::handles::{Handle, HandleBased};
 use crate::info::{Name, VmoInfo};
 use crate::object::{NewVmo, Object, VmObject, VmoKind};
 use crate::options::{VmoChildOptions, VmoOp, VmoOptions};
+use crate::report::call;
 use crate::rights::Rights;
 use crate::status::Status;
 
@@ -38,30 +39,31 @@ impl Vmo {
     /// As [`Vmo::create`]; then `INVALID_ARGS` for an unknown option or a combination that makes no sense; `NOT_SUPPORTED` for `DISCARDABLE` and `UNBOUNDED`, which
     /// do not exist here yet.
     pub fn create_with_opts(options: VmoOptions, size: u64) -> Result<Vmo, Status> {
-        let engine = Engine::get()?;
-        let pages = size_in_pages(size)?;
-        let known = VmoOptions::RESIZABLE | VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED;
-        if !known.contains(options)
-            || options.contains(VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED)
-        {
-            return Err(Status::INVALID_ARGS);
-        }
-        if options.intersects(VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED) {
-            return Err(Status::NOT_SUPPORTED);
-        }
-        let resizable = options.contains(VmoOptions::RESIZABLE);
-        let family = Family::new();
-        let mut state = family.lock();
-        let vmo = state.tree.create(pages);
-        let new = NewVmo {
-            resizable,
-            ..NewVmo::new(VmoKind::Root)
-        };
-        let object = VmObject::new(&family, &mut state, vmo, new);
-        drop(state);
-        let mut rights = Rights::VMO_DEFAULT;
-        rights.set(Rights::RESIZE, resizable);
-        Vmo::from_object(engine, object, rights)
+        call(|engine| {
+            let pages = size_in_pages(size)?;
+            let known = VmoOptions::RESIZABLE | VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED;
+            if !known.contains(options)
+                || options.contains(VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED)
+            {
+                return Err(Status::INVALID_ARGS);
+            }
+            if options.intersects(VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED) {
+                return Err(Status::NOT_SUPPORTED);
+            }
+            let resizable = options.contains(VmoOptions::RESIZABLE);
+            let family = Family::new();
+            let mut state = family.lock();
+            let vmo = state.tree.create(pages);
+            let new = NewVmo {
+                resizable,
+                ..NewVmo::new(VmoKind::Root)
+            };
+            let object = VmObject::new(&family, &mut state, vmo, new);
+            drop(state);
+            let mut rights = Rights::VMO_DEFAULT;
+            rights.set(Rights::RESIZE, resizable);
+            Vmo::from_object(engine, object, rights)
+        })
     }
 
     pub(crate) fn from_object(
@@ -80,11 +82,12 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `READ`; `OUT_OF_RANGE` if not all of it lies in the VMO.
     pub fn read(&self, data: &mut [u8], offset: u64) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        self.0
-            .vmo(engine, Rights::READ)?
-            .0
-            .read(engine, data, offset)
+        call(|engine| {
+            self.0
+                .vmo(engine, Rights::READ)?
+                .0
+                .read(engine, data, offset)
+        })
     }
 
     /// Writes `data` at `offset`. `zx_vmo_write`.
@@ -96,11 +99,12 @@ impl Vmo {
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if not all of it lies in the VMO; `NO_MEMORY`, after which a part may be
     /// written.
     pub fn write(&self, data: &[u8], offset: u64) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        self.0
-            .vmo(engine, Rights::WRITE)?
-            .0
-            .write(engine, data, offset)
+        call(|engine| {
+            self.0
+                .vmo(engine, Rights::WRITE)?
+                .0
+                .write(engine, data, offset)
+        })
     }
 
     /// The size in bytes: whole pages. `zx_vmo_get_size`.
@@ -121,19 +125,20 @@ impl Vmo {
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `UNAVAILABLE` if the VMO is not resizable; `ACCESS_DENIED` without `RESIZE`; `OUT_OF_RANGE` if the size is
     /// too large; `INVALID_ARGS` if with the offsets of its ancestors it passes 2^64; `NO_MEMORY`.
     pub fn set_size(&self, size: u64) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        let (vmo, rights) = self.0.vmo(engine, Rights::WRITE)?;
-        if !vmo.resizable {
-            return Err(Status::UNAVAILABLE);
-        }
-        if !rights.contains(Rights::RESIZE) {
-            return Err(Status::ACCESS_DENIED);
-        }
-        let bytes = size_in_pages(size)? * page_size() as u64;
-        vmo.root_offset
-            .checked_add(bytes)
-            .ok_or(Status::INVALID_ARGS)?;
-        vmo.resize(engine, size)
+        call(|engine| {
+            let (vmo, rights) = self.0.vmo(engine, Rights::WRITE)?;
+            if !vmo.resizable {
+                return Err(Status::UNAVAILABLE);
+            }
+            if !rights.contains(Rights::RESIZE) {
+                return Err(Status::ACCESS_DENIED);
+            }
+            let bytes = size_in_pages(size)? * page_size() as u64;
+            vmo.root_offset
+                .checked_add(bytes)
+                .ok_or(Status::INVALID_ARGS)?;
+            vmo.resize(engine, size)
+        })
     }
 
     /// Makes a child: a copy-on-write clone of `offset..offset + size`, a slice, or a reference. `zx_vmo_create_child`.
@@ -154,24 +159,25 @@ impl Vmo {
         if options.contains(VmoChildOptions::NO_WRITE | VmoChildOptions::RESIZABLE) {
             return Err(Status::INVALID_ARGS);
         }
-        let engine = Engine::get()?;
-        let (parent, rights) = self.0.vmo(engine, Rights::DUPLICATE | Rights::READ)?;
-        let kind = child_kind(options)?;
-        let name = if rights.contains(Rights::GET_PROPERTY) {
-            parent.name()
-        } else {
-            Name::default()
-        };
-        let child = match kind {
-            ChildKind::Clone => {
-                parent.create_clone(engine, engine.space(), options, offset, pages, name)?
-            }
-            ChildKind::Slice => parent.create_slice(offset, pages, name)?,
-            ChildKind::Reference => {
-                parent.create_reference(options, offset, pages, name, rights)?
-            }
-        };
-        Vmo::from_object(engine, child, child_rights(kind, options, rights))
+        call(|engine| {
+            let (parent, rights) = self.0.vmo(engine, Rights::DUPLICATE | Rights::READ)?;
+            let kind = child_kind(options)?;
+            let name = if rights.contains(Rights::GET_PROPERTY) {
+                parent.name()
+            } else {
+                Name::default()
+            };
+            let child = match kind {
+                ChildKind::Clone => {
+                    parent.create_clone(engine, engine.space(), options, offset, pages, name)?
+                }
+                ChildKind::Slice => parent.create_slice(offset, pages, name)?,
+                ChildKind::Reference => {
+                    parent.create_reference(options, offset, pages, name, rights)?
+                }
+            };
+            Vmo::from_object(engine, child, child_rights(kind, options, rights))
+        })
     }
 
     /// Does `op` to `offset..offset + size`. `zx_vmo_op_range`.
@@ -180,36 +186,39 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `INVALID_ARGS` for an unknown operation; `ACCESS_DENIED` without the operation's right; then its own: see `docs/zircon.md`.
     pub fn op_range(&self, op: VmoOp, offset: u64, size: u64) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
-        let need = |any: Rights| {
-            if rights.intersects(any) {
-                Ok(())
-            } else {
-                Err(Status::ACCESS_DENIED)
+        call(|engine| {
+            let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
+            let need = |any: Rights| {
+                if rights.intersects(any) {
+                    Ok(())
+                } else {
+                    Err(Status::ACCESS_DENIED)
+                }
+            };
+            match op {
+                VmoOp::COMMIT => {
+                    need(Rights::WRITE).and_then(|()| vmo.commit(engine, offset, size))
+                }
+                VmoOp::DECOMMIT => {
+                    need(Rights::WRITE).and_then(|()| vmo.decommit(engine, offset, size))
+                }
+                VmoOp::ZERO => need(Rights::WRITE).and_then(|()| vmo.zero(engine, offset, size)),
+                VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => {
+                    need(Rights::READ | Rights::WRITE).and(Err(Status::NOT_SUPPORTED))
+                }
+                VmoOp::CACHE_SYNC | VmoOp::CACHE_CLEAN | VmoOp::CACHE_CLEAN_INVALIDATE => {
+                    need(Rights::READ).and_then(|()| vmo.check_cache_range(offset, size))
+                }
+                VmoOp::CACHE_INVALIDATE => {
+                    need(Rights::WRITE).and_then(|()| vmo.check_cache_range(offset, size))
+                }
+                VmoOp::PREFETCH => {
+                    need(Rights::READ).and_then(|()| vmo.check_whole_pages(offset, size))
+                }
+                VmoOp::DONT_NEED | VmoOp::ALWAYS_NEED => Ok(()),
+                _ => Err(Status::INVALID_ARGS),
             }
-        };
-        match op {
-            VmoOp::COMMIT => need(Rights::WRITE).and_then(|()| vmo.commit(engine, offset, size)),
-            VmoOp::DECOMMIT => {
-                need(Rights::WRITE).and_then(|()| vmo.decommit(engine, offset, size))
-            }
-            VmoOp::ZERO => need(Rights::WRITE).and_then(|()| vmo.zero(engine, offset, size)),
-            VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => {
-                need(Rights::READ | Rights::WRITE).and(Err(Status::NOT_SUPPORTED))
-            }
-            VmoOp::CACHE_SYNC | VmoOp::CACHE_CLEAN | VmoOp::CACHE_CLEAN_INVALIDATE => {
-                need(Rights::READ).and_then(|()| vmo.check_cache_range(offset, size))
-            }
-            VmoOp::CACHE_INVALIDATE => {
-                need(Rights::WRITE).and_then(|()| vmo.check_cache_range(offset, size))
-            }
-            VmoOp::PREFETCH => {
-                need(Rights::READ).and_then(|()| vmo.check_whole_pages(offset, size))
-            }
-            VmoOp::DONT_NEED | VmoOp::ALWAYS_NEED => Ok(()),
-            _ => Err(Status::INVALID_ARGS),
-        }
+        })
     }
 
     /// What there is to know of the VMO and its family. `ZX_INFO_VMO`.
@@ -220,9 +229,10 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; no right is needed. `NO_MEMORY`.
     pub fn info(&self) -> Result<VmoInfo, Status> {
-        let engine = Engine::get()?;
-        let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
-        vmo.info(engine, rights)
+        call(|engine| {
+            let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
+            vmo.info(engine, rights)
+        })
     }
 
     /// The VMO's name. `ZX_PROP_NAME`.
@@ -254,12 +264,13 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`. This handle is closed in any case.
     pub fn replace_as_executable(self) -> Result<Vmo, Status> {
-        let engine = Engine::get()?;
-        let (vmo, rights) = self
-            .0
-            .vmo(engine, Rights::NONE)
-            .map_err(|_| Status::BAD_HANDLE)?;
-        Vmo::from_object(engine, vmo, rights | Rights::EXECUTE)
+        call(|engine| {
+            let (vmo, rights) = self
+                .0
+                .vmo(engine, Rights::NONE)
+                .map_err(|_| Status::BAD_HANDLE)?;
+            Vmo::from_object(engine, vmo, rights | Rights::EXECUTE)
+        })
     }
 }
 
