@@ -83,6 +83,7 @@ impl FaultHandler {
             let spawned = thread::Builder::new()
                 .name("cowspace-fault".into())
                 .spawn(move || {
+                    touch_stack();
                     let follower = Follower::new(options.placement);
                     let desk = Desk::new(reporter);
                     let mut server = Server::new(kernel, resolver, desk, follower, requests, bell);
@@ -177,6 +178,12 @@ impl Drop for FaultHandler {
     fn drop(&mut self) {
         self.join();
     }
+}
+
+/// Has the memory of as much of this thread's stack as it will ever use: see `empty_ring` in serve.rs.
+#[inline(never)]
+fn touch_stack() {
+    std::hint::black_box(&mut [1u8; 128 << 10]);
 }
 
 /// Runs the thread's body. A panic, or an error after which no fault could be served, ends the process: the threads that wait would wait for ever, and if the

@@ -29,7 +29,8 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(reporter: Reporter) -> Desk {
         Desk {
-            scratch: vec![0; page_size()].into_boxed_slice(),
+            // Not zeros, which the allocator need not write: the page is to be there, see `empty_ring` in serve.rs. (To read zeros takes no memory.)
+            scratch: vec![1; page_size()].into_boxed_slice(),
             zeros: vec![0; page_size()].into_boxed_slice(),
             poison_refused: None,
             resolved: Cell::new(Instant::now()),

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use host_memory::page::{HostRange, page_size};
-use host_memory::uffd::{Event, Events};
+use host_memory::uffd::{Event, Events, FaultKind};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{sched_getcpu, sched_yield};
@@ -94,7 +94,7 @@ impl Server {
             resolver,
             desk,
             events: Events::with_capacity(BATCH),
-            ring: VecDeque::with_capacity(RING),
+            ring: empty_ring(),
             rounds: 0,
             follower,
             meter: Meter::new(),
@@ -319,4 +319,24 @@ impl Server {
             self.let_go(&pending);
         }
     }
+}
+
+/// An empty ring whose memory is there. What is only allocated is had page by page at the first touch: at a time when there may be none, which is just when faults are put off, and then the
+/// handler would wait for memory like anybody.
+fn empty_ring() -> VecDeque<Pending> {
+    let page = HostRange::new(0, page_size()).expect("the first page does not wrap around");
+    let mut ring = VecDeque::with_capacity(RING);
+    ring.resize_with(RING, || Pending {
+        fault: Fault {
+            page: page.start(),
+            kind: FaultKind::Missing,
+            write: false,
+            tid: None,
+        },
+        page,
+        woken: Instant::now(),
+        failed: 0,
+    });
+    ring.clear();
+    ring
 }

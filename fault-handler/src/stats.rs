@@ -139,8 +139,11 @@ struct KindMeter {
 impl KindMeter {
     fn new() -> KindMeter {
         let histogram = || {
-            Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)
-                .expect("these bounds are within what hdrhistogram takes")
+            let mut histogram = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)
+                .expect("these bounds are within what hdrhistogram takes");
+            // Writes to all of it, so that its memory is there: see `empty_ring` in serve.rs.
+            histogram.clear();
+            histogram
         };
         KindMeter {
             counts: Counts::default(),

@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use cowspace::{Policy, Status, Vmar, Vmo, VmoChildOptions};
+use cowspace::{Policy, Vmar, Vmo, VmoChildOptions};
 use cowspace_tests::zircon::{can_read, can_write};
 use cowspace_tests::{RW, memory, page, unmap};
+use host_memory::memfd::MemFd;
 use host_memory::probe::{Probe, Support};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
@@ -85,22 +86,24 @@ fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
     Some(output)
 }
 
-/// Takes all memory that is left. Dropping it gives that back.
-fn exhaust() -> Vmo {
-    let ballast = Vmo::create(4 * LIMIT as u64).expect("a VMO");
-    let bytes = vec![1; 16 * page()];
+fn ballast() -> MemFd {
+    MemFd::create("cowspace-test-ballast", 4 * LIMIT as u64).expect("a file")
+}
+
+/// Takes all memory that is left. To empty the file gives it back.
+///
+/// Until then this process must touch no new memory but through system calls: the kernel has a thread that does wait for memory (it would end the process, had the
+/// cgroup not said no). So nothing may be allocated, by calls of VMOs either.
+fn exhaust(ballast: &MemFd, bytes: &[u8]) {
     let mut refused = 0;
-    // Other CPUs may have some put by, and the kernel fetches that back only when it runs out.
-    for at in (0..4 * LIMIT).step_by(bytes.len()) {
-        refused += match ballast.write(&bytes, at as u64) {
-            Ok(()) => 0,
-            Err(status) => {
-                assert_eq!(status, Status::NO_MEMORY);
-                1
-            }
-        };
+    for at in (0..ballast.len()).step_by(bytes.len()) {
+        if let Err(error) = ballast.write_at(bytes, at) {
+            assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+            refused += 1;
+        }
+        // Other CPUs may have some put by, and the kernel fetches that back only when it runs out.
         if refused == 4 {
-            return ballast;
+            return;
         }
     }
     panic!("the limit is none");
@@ -149,7 +152,10 @@ fn fails_without_a_signal(maps: usize) {
     let addr = addresses[0];
     // Once with memory, so that what this needs is there later.
     assert!(can_read(addr) && can_write(addr));
-    drop(exhaust());
+    let (ballast, bytes) = (ballast(), vec![1; page()]);
+    exhaust(&ballast, &bytes);
+    ballast.punch(0..ballast.len()).expect("giving memory back");
+    let mut lost = Vec::with_capacity(PAGES);
 
     let (count, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -161,17 +167,22 @@ fn fails_without_a_signal(maps: usize) {
                 assert_eq!(first.load_u64(8), count.fetch_add(1, Ordering::Relaxed) + 1);
             }
         });
-        let ballast = exhaust();
+        while count.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        exhaust(&ballast, &bytes);
         // To write a page of a clone takes a page.
-        let lost: Vec<usize> = (1..PAGES - 1).filter(|p| !can_write(addr + p * page())).collect();
-        assert!(!lost.is_empty(), "there was memory for all pages");
-        assert!(!can_read(addr + lost[0] * page()), "a page that could not be had stays unreadable");
+        lost.extend((1..PAGES - 1).filter(|p| !can_write(addr + p * page())));
+        let stays = !lost.is_empty() && !can_read(addr + lost[0] * page());
         // The other thread goes on.
         let seen = count.load(Ordering::Relaxed);
         while count.load(Ordering::Relaxed) == seen {
             thread::yield_now();
         }
-        drop(ballast);
+        ballast.punch(0..ballast.len()).expect("giving memory back");
+        // Nothing was said before: a panic would have wanted memory.
+        assert!(!lost.is_empty(), "there was memory for all pages");
+        assert!(stays, "a page that could not be had stays unreadable");
         assert!(can_write(addr + (PAGES - 1) * page()), "there is memory again");
         assert!(!can_read(addr + lost[0] * page()));
         let mut line = String::new();
@@ -223,8 +234,8 @@ fn a_store_gets_sigbus() {
     let output = limited("a_store_gets_sigbus", || {
         nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).expect("no core file");
         let (_clone, addresses) = clone_mapped(1);
-        drop(exhaust());
-        let _ballast = exhaust();
+        let ballast = ballast();
+        exhaust(&ballast, &vec![1; page()]);
         let mapped = memory(addresses[0], PAGES * page());
         for p in 1..PAGES {
             mapped.store_u8(p * page(), 1);
