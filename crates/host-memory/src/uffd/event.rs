@@ -48,9 +48,12 @@ impl Events {
     /// A buffer for `capacity` messages, at least one.
     pub fn with_capacity(capacity: usize) -> Events {
         let capacity = capacity.max(1);
+        // Written once, so that the memory is there when there is none left.
+        let mut read = vec![Event::Other; capacity];
+        read.clear();
         Events {
             messages: vec![raw::Message::default(); capacity].into_boxed_slice(),
-            read: Vec::with_capacity(capacity),
+            read,
         }
     }
 
