@@ -13,7 +13,7 @@ use crate::processes;
 /// A test: its name and what it does with the program's zygote.
 pub type Test = (&'static str, fn(&Zygote));
 
-/// Makes a list of [`Test`](runner::Test)s out of functions.
+/// Makes a list of [`Test`](crate::runner::Test)s out of functions.
 #[macro_export]
 macro_rules! tests {
     ($($test:path),* $(,)?) => { &[$((stringify!($test), $test as fn(&zygote::Zygote))),*] };

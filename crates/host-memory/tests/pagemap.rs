@@ -49,6 +49,16 @@ fn scan(
     runs
 }
 
+/// A userfaultfd that can write-protect the pages of memfds.
+fn protecting(test: &str) -> Option<Uffd> {
+    let uffd = Uffd::open().ok();
+    let uffd = uffd.filter(|uffd| uffd.features().contains(Features::WP_SHMEM));
+    if uffd.is_none() {
+        println!("SKIP {test}: userfaultfd write protection of memfds");
+    }
+    uffd
+}
+
 #[test]
 fn the_kernels_way_is_taken_where_it_is_there() {
     let pagemap = Pagemap::open().unwrap();
@@ -175,18 +185,11 @@ fn the_zero_page_is_told_by_the_ioctl_alone() {
 
 #[test]
 fn write_protection_and_its_markers_show() {
-    let Some(uffd) = Uffd::open()
-        .ok()
-        .filter(|uffd| uffd.features().contains(Features::WP_SHMEM))
-    else {
-        println!(
-            "SKIP write_protection_and_its_markers_show: userfaultfd write protection of memfds"
-        );
-        return;
-    };
+    let test = "write_protection_and_its_markers_show";
+    let Some(uffd) = protecting(test) else { return };
     let protected = PageFlags::WRITE_PROTECTED;
     let marker = PageFlags::PRIVATE | PageFlags::SWAPPED | protected;
-    for pagemap in methods("write_protection_and_its_markers_show") {
+    for pagemap in methods(test) {
         let room = reserve(4);
         let layer = layer(4);
         room.map(room.range(), Source::Private(&layer, 0), RW)
@@ -240,13 +243,7 @@ fn firsts(
 #[test]
 fn what_is_not_protected_is_found_without_looking_at_the_rest() {
     let test = "what_is_not_protected_is_found_without_looking_at_the_rest";
-    let Some(uffd) = Uffd::open()
-        .ok()
-        .filter(|uffd| uffd.features().contains(Features::WP_SHMEM))
-    else {
-        println!("SKIP {test}: userfaultfd write protection of memfds");
-        return;
-    };
+    let Some(uffd) = protecting(test) else { return };
     for pagemap in methods(test) {
         let room = reserve(5);
         let layer = layer(5);
