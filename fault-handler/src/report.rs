@@ -4,6 +4,7 @@
 //! So it drops what there is to say into a bounded queue, and `cowspace-log` says it.
 
 use std::io;
+use std::panic::catch_unwind;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -31,7 +32,7 @@ impl Reporter {
         let (reporter, troubles) = Reporter::new(64);
         let thread = thread::Builder::new()
             .name("cowspace-log".into())
-            .spawn(move || troubles.into_iter().for_each(say))?;
+            .spawn(move || tell(troubles))?;
         Ok((reporter, thread))
     }
 
@@ -54,6 +55,13 @@ impl Reporter {
     }
 }
 
+/// Says everything until the queue ends. The program's subscriber may panic, having no memory to write with for one; what comes later is to be said all the same.
+fn tell(troubles: Receiver<Trouble>) {
+    for trouble in troubles {
+        let _ = catch_unwind(|| say(trouble));
+    }
+}
+
 fn say(trouble: Trouble) {
     tracing::error!(
         page = format_args!("{:#x}", trouble.page),
@@ -66,6 +74,9 @@ fn say(trouble: Trouble) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -82,5 +93,29 @@ mod tests {
         assert_eq!(reporter.dropped(), 1);
         drop(reporter);
         assert_eq!(Vec::from_iter(troubles), [trouble(1)]);
+    }
+
+    #[test]
+    fn a_subscriber_that_panics_is_asked_again() {
+        let (mut reporter, troubles) = Reporter::new(2);
+        for page in [1, 2] {
+            reporter.report(Trouble {
+                page,
+                kind: FaultKind::Minor,
+                reason: "",
+                errno: None,
+            });
+        }
+        drop(reporter);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || -> io::Sink {
+                counter.fetch_add(1, Ordering::Relaxed);
+                panic!("nowhere to write to")
+            })
+            .finish();
+        tracing::subscriber::with_default(subscriber, || tell(troubles));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

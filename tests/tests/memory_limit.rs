@@ -6,12 +6,12 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, IoSliceMut, PipeWriter, Write};
+use std::io::{self, IoSliceMut, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use cowspace::{Policy, Status, Vmar, Vmo, VmoChildOptions};
@@ -28,8 +28,10 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 const GROUP: &str = "COWSPACE_TEST_CGROUP";
 /// Bytes that the process may have: it needs a few.
 const LIMIT: usize = 48 << 20;
-/// Pages of the memory that is touched. Few, so that they have one page table: a poisoned page needs no memory then.
-const PAGES: usize = 128;
+/// Pages of the memory that is touched: more of them need memory than a few CPUs have put by.
+const PAGES: usize = 1024;
+/// A page table has room for more pages than this, on every machine.
+const TABLE: usize = 256;
 
 /// A memory cgroup, removed in the end.
 struct Group(PathBuf);
@@ -110,9 +112,10 @@ fn exhaust(ballast: &MemFd, bytes: &[u8]) {
         if let Err(error) = ballast.write_at(bytes, at) {
             assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
             refused += 1;
+            // Each CPU may have some pages put by. The kernel begins to fetch them back when it runs out.
+            thread::yield_now();
         }
-        // Other CPUs may have some put by, and the kernel fetches that back only when it runs out.
-        if refused == 4 {
+        if refused == 32 {
             return;
         }
     }
@@ -122,13 +125,18 @@ fn exhaust(ballast: &MemFd, bytes: &[u8]) {
 /// Pages that lie in another layer than their neighbours: in a private mapping only these need memory to be read.
 const LOOSE: usize = 5;
 
-/// A clone of a clone, mapped so often, and no page of it there but page 1. With one mapping its pages are private, with two they lie in a file.
+/// What a page holds everywhere.
+fn value(p: usize) -> u8 {
+    (p % 250) as u8 + 1
+}
+
+/// A clone of a clone, mapped so often, and hardly a page of it there. With one mapping its pages are private, with two they lie in a file.
 ///
 /// The test reads. A store to a private mapping needs not ask: there the kernel takes the page for the copy before it asks the handler, so it waits for memory as with any private memory.
 fn clone_mapped(maps: usize) -> (Vmo, Vec<usize>) {
     let len = PAGES * page();
     let fill = |vmo: &Vmo, p: usize| {
-        vmo.write(&vec![p as u8 + 1; page()], (p * page()) as u64)
+        vmo.write(&vec![value(p); page()], (p * page()) as u64)
             .expect("writing")
     };
     let clone = |vmo: &Vmo| {
@@ -149,34 +157,66 @@ fn clone_mapped(maps: usize) -> (Vmo, Vec<usize>) {
     };
     let addresses: Vec<usize> = (0..maps).map(map).collect();
     for addr in &addresses {
-        memory(*addr, len).store_u64(page(), 1);
+        // Each page table is there: to poison a page takes no memory then.
+        let mapped = memory(*addr, len);
+        (1..PAGES)
+            .step_by(TABLE)
+            .for_each(|p| mapped.store_u64(p * page(), 1));
     }
     (vmo, addresses)
 }
 
-/// Lets the log be read line by line.
-fn log() -> impl BufRead {
-    #[derive(Clone)]
-    struct Log(Arc<Mutex<PipeWriter>>);
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+/// What was logged. Its memory is there from the start: a pipe, say, takes pages of its own to be written to.
+#[derive(Clone)]
+struct Log(Arc<(Mutex<Vec<u8>>, Condvar)>);
+
+impl Log {
+    const ROOM: usize = 64 << 10;
+
+    fn start() -> Log {
+        let mut text = vec![1; Log::ROOM];
+        text.clear();
+        let log = Log(Arc::new((Mutex::new(text), Condvar::new())));
+        let writer = log.clone();
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .init();
+        log
     }
-    let (reader, writer) = io::pipe().expect("a pipe");
-    let log = Log(Arc::new(Mutex::new(writer)));
-    tracing_subscriber::fmt()
-        .with_writer(move || log.clone())
-        .init();
-    BufReader::new(reader)
+
+    /// Waits until it says something.
+    fn wait_for(&self, what: &str) {
+        let (text, changed) = &*self.0;
+        let says = |text: &mut Vec<u8>| String::from_utf8_lossy(text).contains(what);
+        let text = text.lock().expect("no panic");
+        drop(
+            changed
+                .wait_while(text, |text| !says(text))
+                .expect("no panic"),
+        );
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (text, changed) = &*self.0;
+        let mut text = text.lock().expect("no panic");
+        if text.len() + bytes.len() <= Log::ROOM {
+            text.extend_from_slice(bytes);
+        }
+        changed.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What can be seen of it in the process itself: system calls that look at the page fail, and all else goes on.
 fn fails_without_a_signal(maps: usize) {
-    let mut log = log();
+    let log = Log::start();
     let (clone, addresses) = clone_mapped(maps);
     let addr = addresses[0];
     let (ballast, bytes) = (ballast(), vec![1; page()]);
@@ -225,17 +265,13 @@ fn fails_without_a_signal(maps: usize) {
         );
         let last = (PAGES - 1) / LOOSE * LOOSE;
         assert_eq!(load(addr + last * page()), Ok(1), "there is memory again");
-        let mut line = String::new();
-        while !line.contains("page poisoned") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).expect("a pipe can be read"), 0);
-        }
+        log.wait_for("page poisoned");
         let p = lost[0].0;
         // A file has the page still. Of private pages the mapping is the truth, so nobody can tell what was lost: an error, never other bytes.
         let expected = if maps == 1 {
             Err(Status::NO_MEMORY)
         } else {
-            Ok(p as u8 + 1)
+            Ok(value(p))
         };
         assert_eq!(page_of(&clone, p), expected);
         let len = (PAGES * page()) as u64;
@@ -244,7 +280,7 @@ fn fails_without_a_signal(maps: usize) {
         assert_eq!(page_of(&clone, p), expected);
         assert_eq!(
             page_of(&clone, p + 1),
-            Ok(p as u8 + 2),
+            Ok(value(p + 1)),
             "the page beside it"
         );
     });

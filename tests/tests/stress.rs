@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
+use cowspace::{Policy, Status, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::{RW, memory, page, unmap};
 
 const THREADS: usize = 4;
@@ -99,6 +99,20 @@ fn read_all(vmo: &Vmo) -> Vec<u64> {
     pages
         .map(|bytes| u64::from_ne_bytes(*bytes.first_chunk().expect("a page has eight bytes")))
         .collect()
+}
+
+/// Makes a clone. That a thread did not stop in time is a reason to try again: the machine may be busy, and nothing has changed.
+fn patiently(make: impl Fn() -> Result<Vmo, Status>) -> Vmo {
+    loop {
+        match make() {
+            Err(Status::UNAVAILABLE) => {}
+            other => return other.expect("a clone"),
+        }
+    }
+}
+
+fn snapshot(vmo: &Vmo) -> Vmo {
+    patiently(|| vmo.create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES)))
 }
 
 impl Member {
@@ -355,17 +369,16 @@ impl Player<'_> {
             .find(whole)
             .filter(|_| self.dice.roll(2) == 0)
         {
-            Some(mapping) => Vmar::root_self().create_vmo_child(
-                VmoChildOptions::SNAPSHOT,
-                mapping.addr,
-                PAGES * page(),
-            ),
-            None => member
-                .vmo
-                .create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES)),
+            Some(mapping) => patiently(|| {
+                Vmar::root_self().create_vmo_child(
+                    VmoChildOptions::SNAPSHOT,
+                    mapping.addr,
+                    PAGES * page(),
+                )
+            }),
+            None => snapshot(&member.vmo),
         };
         drop(mappings);
-        let vmo = vmo.expect("a clone");
         let values = read_all(&vmo);
         for (p, (&value, &before)) in values.iter().zip(&before).enumerate() {
             let expected = &member.pages[p];
@@ -419,10 +432,7 @@ impl Player<'_> {
         let Some(clone) = lock(&self.family.clones).last().cloned() else {
             return;
         };
-        let vmo = clone
-            .vmo
-            .create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES))
-            .expect("a clone");
+        let vmo = snapshot(&clone.vmo);
         let mut members = lock(&self.family.members);
         let index = self.dice.roll(MEMBERS);
         let old = std::mem::replace(
@@ -481,10 +491,7 @@ fn stress(policy: Option<Policy>, seed: u64) {
         .unwrap_or(ROUNDS);
     let root = Vmo::create(at(PAGES)).expect("a VMO");
     let zeros = vec![0; PAGES];
-    let clone = || {
-        root.create_child(VmoChildOptions::SNAPSHOT, 0, at(PAGES))
-            .expect("a clone")
-    };
+    let clone = || snapshot(&root);
     let members = (1..MEMBERS)
         .map(|_| Arc::new(Member::new(clone(), &zeros)))
         .collect::<Vec<_>>();

@@ -28,12 +28,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc::c_int;
 
-use self::tasks::Tasks;
+use self::tasks::{State, Tasks};
 
 /// How many threads can be stopped.
 const CAPACITY: usize = 4096;
-/// How long all of them together may take to arrive.
+/// How long a thread may take to arrive, not counting the time in which it could run and had no CPU (or does not listen).
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long all of them together may take in any case.
+const MOST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a thread may take before we ask whether it is dead: dying threads tell nobody.
 const SLICE: Duration = Duration::from_millis(1);
 const OPEN: u32 = 0;
@@ -77,7 +79,7 @@ pub struct Stopped {
 /// Why the other threads could not be stopped. None of them is stopped then.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// This thread (its id) did not arrive within 2 seconds: it blocks the signal, or waits in the kernel for something that does not come.
+    /// This thread (its id) did not arrive within 2 seconds, 10 if it could run: it blocks the signal, or waits in the kernel for something that does not come.
     #[error("thread {0} cannot be stopped: it blocks the signal, or is stuck in a system call")]
     Unresponsive(i32),
     /// The process has more than 4096 threads.
@@ -110,7 +112,7 @@ pub fn stop_other_threads(spare: &[i32]) -> Result<Stopped, StopError> {
     GATE.store(round, SeqCst);
     // From here on a return opens the gate.
     let stopped = Stopped { _turn: turn };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + MOST_PATIENCE;
     let mut readings_without_new = 0;
     while readings_without_new < 2 {
         let new = signal_new_threads(&tasks, signal, spare)?;
@@ -155,6 +157,7 @@ fn signal_new_threads(tasks: &Tasks, signal: c_int, spare: &[i32]) -> Result<boo
 /// Waits until every listed thread has arrived or died.
 fn wait_for_all(tasks: &Tasks, round: u32, deadline: Instant) -> Result<(), StopError> {
     for slot in listed() {
+        let mut patience = Instant::now() + PATIENCE;
         loop {
             let seen = ARRIVALS.load(Acquire);
             // Pairs with the handler's store: what the thread did before is seen by us.
@@ -162,13 +165,21 @@ fn wait_for_all(tasks: &Tasks, round: u32, deadline: Instant) -> Result<(), Stop
                 break;
             }
             let tid = slot.tid.load(Relaxed);
-            if Instant::now() >= deadline {
+            if Instant::now() >= patience.min(deadline) {
                 return Err(StopError::Unresponsive(tid));
             }
-            if !futex_wait(&ARRIVALS, seen, Some(SLICE)) && tasks.is_dead(tid) {
-                // A new thread may get its number.
-                slot.tid.store(0, Relaxed);
-                slot.arrived.store(round, Relaxed);
+            if futex_wait(&ARRIVALS, seen, Some(SLICE)) {
+                continue;
+            }
+            match tasks.state(tid) {
+                State::Dead => {
+                    // A new thread may get its number.
+                    slot.tid.store(0, Relaxed);
+                    slot.arrived.store(round, Relaxed);
+                }
+                // On a busy machine it may be long before it has a CPU.
+                State::Runnable => patience = Instant::now() + PATIENCE,
+                State::Waiting => {}
             }
         }
     }

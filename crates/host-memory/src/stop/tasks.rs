@@ -23,6 +23,16 @@ struct Buffer([u8; 8 << 10]);
 const NAME: usize = offset_of!(libc::dirent64, d_name);
 const LENGTH: usize = offset_of!(libc::dirent64, d_reclen);
 
+/// What a thread is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It runs, or would if it had a CPU.
+    Runnable,
+    Waiting,
+    /// It is gone, or what is left of it waits to be collected (the first thread of a process does while others live).
+    Dead,
+}
+
 impl Tasks {
     /// Of this process.
     pub(super) fn open() -> io::Result<Tasks> {
@@ -59,16 +69,16 @@ impl Tasks {
         }
     }
 
-    /// Whether the thread has ended: it is gone, or what is left of it waits to be collected (the first thread of a process does while others live).
-    pub(super) fn is_dead(&self, tid: i32) -> bool {
+    /// What the thread is at. Where that cannot be read: waiting.
+    pub(super) fn state(&self, tid: i32) -> State {
         let mut path = [0; 32];
         let mut stat = [0; 128];
         // A thread id has at most 10 digits, so it fits, with a zero byte left.
         if write!(&mut path[..31], "{tid}/stat").is_err() {
-            return false;
+            return State::Waiting;
         }
         let Ok(path) = CStr::from_bytes_until_nul(&path) else {
-            return false;
+            return State::Waiting;
         };
         let read = openat(
             &self.dir,
@@ -78,8 +88,8 @@ impl Tasks {
         )
         .and_then(|file| nix::unistd::read(&file, &mut stat));
         match read {
-            Err(Errno::ENOENT | Errno::ESRCH) => true,
-            Err(_) => false,
+            Err(Errno::ENOENT | Errno::ESRCH) => State::Dead,
+            Err(_) => State::Waiting,
             Ok(len) => {
                 // "tid (name) state ...", and the name may have anything in it (proc_pid_stat(5)).
                 let stat = &stat[..len];
@@ -87,7 +97,11 @@ impl Tasks {
                     .iter()
                     .rposition(|byte| *byte == b')')
                     .and_then(|end| stat.get(end + 2));
-                matches!(state, Some(b'Z' | b'X' | b'x'))
+                match state {
+                    Some(b'Z' | b'X' | b'x') => State::Dead,
+                    Some(b'R') => State::Runnable,
+                    _ => State::Waiting,
+                }
             }
         }
     }
@@ -163,19 +177,20 @@ mod tests {
     fn the_dead_are_known_as_such() {
         // Processes look as threads do.
         let proc = Tasks::open_at(c"/proc").unwrap();
-        assert!(!proc.is_dead(Pid::this().as_raw()));
+        assert_ne!(proc.state(Pid::this().as_raw()), State::Dead);
         // SAFETY: the child ends at once.
         let child = match unsafe { fork() }.unwrap() {
             // SAFETY: as above.
             ForkResult::Child => unsafe { libc::_exit(0) },
             ForkResult::Parent { child } => child,
         };
-        while !proc.is_dead(child.as_raw()) {
+        while proc.state(child.as_raw()) != State::Dead {
             std::thread::yield_now();
         }
         waitpid(child, None).unwrap();
-        assert!(
-            proc.is_dead(child.as_raw()),
+        assert_eq!(
+            proc.state(child.as_raw()),
+            State::Dead,
             "collected, it is not there at all"
         );
     }
