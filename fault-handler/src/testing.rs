@@ -12,7 +12,7 @@ use host_memory::uffd::{CopyFrom, Event, Events, FaultKind, Protect, UffdError, 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use parking_lot::Mutex;
+use std::sync::Mutex;
 
 use crate::fault::{Fault, Outcome, Resolver};
 use crate::install::Installer;
@@ -62,12 +62,12 @@ impl Fake {
 
     /// From now on waking fails.
     pub(crate) fn fail_wakes(&self, error: UffdError) {
-        self.state.lock().wake = Some(error);
+        self.state.lock().expect("no panic").wake = Some(error);
     }
 
     /// From now on reading fails.
     pub(crate) fn fail_reads(&self) {
-        self.state.lock().read_fails = true;
+        self.state.lock().expect("no panic").read_fails = true;
         self.readable.write(1).unwrap();
     }
 
@@ -82,6 +82,7 @@ impl Fake {
         };
         self.state
             .lock()
+            .expect("no panic")
             .events
             .extend(pages.into_iter().map(fault));
         self.readable.write(1).unwrap();
@@ -89,7 +90,7 @@ impl Fake {
 
     /// All calls so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.state.lock().calls.clone()
+        self.state.lock().expect("no panic").calls.clone()
     }
 
     /// All calls so far but for empty reads.
@@ -100,7 +101,7 @@ impl Fake {
     }
 
     fn call(&self, call: Call) -> Result<(), UffdError> {
-        let mut state = self.state.lock();
+        let mut state = self.state.lock().expect("no panic");
         state.calls.push(call);
         state.script.pop_front().unwrap_or(Ok(()))
     }
@@ -117,7 +118,7 @@ impl Kernel for Fake {
 
     fn read_events(&self, events: &mut Events) -> io::Result<()> {
         events.clear();
-        let mut state = self.state.lock();
+        let mut state = self.state.lock().expect("no panic");
         if state.read_fails {
             return Err(io::ErrorKind::Other.into());
         }
@@ -160,7 +161,7 @@ impl Kernel for Fake {
     }
 
     fn wake(&self, range: HostRange) -> Result<(), UffdError> {
-        let mut state = self.state.lock();
+        let mut state = self.state.lock().expect("no panic");
         state.calls.push(Call::Wake(number(range.start())));
         state.wake.map_or(Ok(()), Err)
     }

@@ -6,13 +6,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::lock::MutexGuard;
 use host_memory::memfd::MemFd;
 use host_memory::page::{HostRange, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::uffd::Protect;
 use memmap2::MmapMut;
 use page_tree::{LayerId, MemoryId, Place};
-use parking_lot::MutexGuard;
 
 use crate::engine::{Engine, Space};
 use crate::family::{FamilyState, Garbage, Home, new_layer_id};

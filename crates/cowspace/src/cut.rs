@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use crate::lock::MutexGuard;
 use host_memory::memfd::{MemFd, SealError};
 use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::PageFlags;
@@ -19,7 +20,6 @@ use host_memory::reserve::{InstallError, Prepared, Source};
 use host_memory::transfers;
 use host_memory::uffd::{Modes, Protect};
 use page_tree::{LayerId, MemoryId, Place};
-use parking_lot::MutexGuard;
 
 use crate::content::Bounce;
 use crate::engine::{Engine, Space};

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::lock::{Mutex, MutexGuard};
 use fault_handler::FaultHandler;
 use host_memory::forked;
 use host_memory::page::page_size;
@@ -10,7 +11,6 @@ use host_memory::pagemap::Pagemap;
 use host_memory::procmem::ProcMem;
 use host_memory::reserve::Reservation;
 use host_memory::stop::{Stopped, stop_other_threads};
-use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
 use crate::aspace::AddressSpace;

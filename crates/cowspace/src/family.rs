@@ -23,10 +23,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::lock::{Mutex, MutexGuard};
 use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::{HostRange, page_size};
 use page_tree::{LayerId, MemoryId, Run, Tree, VmoId};
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::aspace::MappingId;
 use crate::engine::Engine;

@@ -11,9 +11,9 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
+use crate::lock::MutexGuard;
 use host_memory::forked;
 use page_tree::MemoryId;
-use parking_lot::MutexGuard;
 
 use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, Home};

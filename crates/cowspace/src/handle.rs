@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use parking_lot::RwLock;
+use crate::lock::RwLock;
 
 use crate::{info::Koid, rights::Rights, status::Status};
 

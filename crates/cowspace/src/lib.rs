@@ -51,6 +51,7 @@ mod handle;
 mod handles;
 pub mod image;
 mod info;
+mod lock;
 mod mapping;
 mod object;
 mod options;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::lock::Mutex;
 use page_tree::{MemoryId, VmoId};
-use parking_lot::Mutex;
 
 use crate::aspace::VmarId;
 use crate::engine::Engine;

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
+use crate::lock::MutexGuard;
 use host_memory::page::{HostRange, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::uffd::{CopyFrom, Protect, UffdError, Wake};
 use page_tree::{MemoryId, Place};
-use parking_lot::MutexGuard;
 
 use crate::content::{Bounce, Content};
 use crate::engine::Engine;

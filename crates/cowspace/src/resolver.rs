@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::lock::RwLock;
 use fault_handler::{
     Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver,
 };
@@ -13,7 +14,6 @@ use host_memory::page::{HostRange, page_size};
 use host_memory::probe::Probe;
 use host_memory::uffd::{Modes, Uffd};
 use page_tree::{MemoryId, Place};
-use parking_lot::RwLock;
 
 use crate::aspace::MappingId;
 use crate::family::{Backing, Family, FamilyState, Home, Region};

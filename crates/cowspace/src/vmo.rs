@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::lock::MutexGuard;
 use host_memory::page::page_size;
-use parking_lot::MutexGuard;
 
 use crate::engine::{Engine, Space};
 use crate::family::{Family, FamilyState};
