@@ -36,6 +36,7 @@ impl VmObject {
             VmoInfoFlags::IS_COW_CLONE,
             self.kind == VmoKind::Clone && parent.is_some(),
         );
+        flags.set(VmoInfoFlags::DISCARDABLE, self.discardable.is_some());
         flags.set(VmoInfoFlags::IMMUTABLE, self.immutable);
         Ok(VmoInfo {
             koid: self.koid,

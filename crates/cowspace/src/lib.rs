@@ -44,6 +44,7 @@ mod aspace_tests;
 mod attribution;
 mod content;
 mod cut;
+mod discard;
 mod engine;
 mod family;
 mod fork;
@@ -63,9 +64,12 @@ mod report;
 mod resolver;
 mod rights;
 mod status;
+mod stream_size;
+mod transfer;
 mod vmar;
 mod vmo;
 
+pub use discard::VmoLockState;
 pub use engine::{
     default_policy, fault_stats, is_running, record_faults, reserve_address_space,
     set_default_policy,
@@ -75,7 +79,7 @@ pub use info::{
     CachePolicy, HandleBasicInfo, Koid, MappingDetails, MapsDetails, MapsInfo, Name, ObjectType,
     VmarInfo, VmoInfo, VmoInfoFlags,
 };
-pub use options::{Policy, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
+pub use options::{Policy, TransferDataOptions, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
 pub use rights::Rights;
 pub use status::Status;
 pub use vmar::{Vmar, process_layout, process_maps};
