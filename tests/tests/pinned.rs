@@ -1,5 +1,5 @@
 //! Memory that the kernel has pinned (buffers registered with io_uring, as for O_DIRECT) across a snapshot: what a device writes there later goes to the VMO that pinned it and to
-//! no clone; or the clone is refused with BAD_STATE, and all is as before.
+//! no clone; or the clone is refused with BAD_STATE, and all is as before. Moving such pages is refused as well.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use cowspace::{Policy, Status, Vmar, Vmo, VmoChildOptions};
+use cowspace::{Policy, Status, TransferDataOptions, Vmar, Vmo, VmoChildOptions};
 use cowspace_tests::{RW, bytes_at, memory, page, unmap};
 use host_memory::pin::Pinned;
 
@@ -208,4 +208,39 @@ cases! {
     file_mapped_twice_native: Native, Home::File(2);
     private_traced: Traced, Home::Private;
     private_native: Native, Home::Private;
+}
+
+/// A page that the device goes on writing to cannot be moved to another VMO, nor be replaced.
+#[test]
+fn pinned_pages_are_not_moved() {
+    for policy in [Policy::Traced, Policy::Native] {
+        let case = Case::new(policy, Home::File(1));
+        let other = Vmo::create((PAGES * page()) as u64).expect("a VMO");
+        other.write(&[200], 0).expect("inside");
+        let move_one = |to: &Vmo, from: &Vmo| {
+            to.transfer_data(TransferDataOptions::empty(), 0, page() as u64, from, 0)
+        };
+        let pinned_memory = memory(case.addresses[0], COUNT * page());
+        let pinned = match Pinned::new(pinned_memory) {
+            Ok(pinned) => pinned,
+            Err(error) => {
+                println!("SKIP pinned memory: io_uring: {error}");
+                return;
+            }
+        };
+        assert_eq!(move_one(&other, &case.vmo), Err(Status::BAD_STATE));
+        assert_eq!(move_one(&case.vmo, &other), Err(Status::BAD_STATE));
+        case.assert_here();
+        pinned.unpin().expect("memory can be unpinned");
+        // Other tests of this process may have pinned memory still.
+        match move_one(&other, &case.vmo) {
+            Ok(()) => {
+                let mut moved = vec![0; page()];
+                other.read(&mut moved, 0).expect("inside");
+                assert_eq!(moved, vec![case.pages[0]; page()]);
+            }
+            Err(status) => assert_eq!(status, Status::BAD_STATE),
+        }
+        unmap(case.addresses[0], PAGES * page());
+    }
 }

@@ -91,6 +91,10 @@ fn order_of_checks_of_set_size() {
     for size in [0, bytes(1), bytes(2), bytes(3)] {
         assert_eq!(fixed.set_size(size), Err(Status::UNAVAILABLE));
     }
+    // A size that cannot be rounded comes before that, one that is only too large behind.
+    assert_eq!(fixed.set_size(huge), Err(Status::UNAVAILABLE));
+    assert_eq!(fixed.set_size(huge + 1), Err(Status::OUT_OF_RANGE));
+    assert_eq!(read_only.set_size(huge + 1), Err(Status::ACCESS_DENIED));
     let vmo = resizable(2);
     let all = Rights::VMO_DEFAULT | Rights::RESIZE;
     for missing in [Rights::WRITE, Rights::RESIZE] {

@@ -3,10 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod content;
+mod discardable;
 mod handles;
 mod looking;
 mod making;
 mod operations;
+mod stream_size;
+mod transfer;
 
 use std::collections::HashSet;
 

@@ -4,16 +4,18 @@ use super::*;
 
 #[test]
 fn options_and_sizes_of_create() {
-    let known = VmoOptions::RESIZABLE;
+    let known = [
+        VmoOptions::RESIZABLE,
+        VmoOptions::DISCARDABLE,
+        VmoOptions::UNBOUNDED,
+    ];
     for bit in 0..32 {
         let options = VmoOptions::from_bits_retain(1 << bit);
         let result = Vmo::create_with_opts(options, bytes(1));
-        if options == known {
-            let rights = rights_of(&result.expect("a resizable VMO can be made"));
-            assert_eq!(rights, Rights::VMO_DEFAULT | Rights::RESIZE);
-        } else if [VmoOptions::DISCARDABLE, VmoOptions::UNBOUNDED].contains(&options) {
-            // Not built yet, and said so.
-            assert_eq!(refused(result), Status::NOT_SUPPORTED);
+        if known.contains(&options) {
+            let mut rights = Rights::VMO_DEFAULT;
+            rights.set(Rights::RESIZE, options == VmoOptions::RESIZABLE);
+            assert_eq!(rights_of(&result.expect("a known option")), rights);
         } else {
             assert_eq!(refused(result), Status::INVALID_ARGS, "{options:?}");
         }
@@ -21,6 +23,13 @@ fn options_and_sizes_of_create() {
     let both = VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED;
     let result = Vmo::create_with_opts(both, bytes(1));
     assert_eq!(refused(result), Status::INVALID_ARGS);
+    let nonsense = VmoOptions::all();
+    let result = Vmo::create_with_opts(nonsense, u64::MAX);
+    assert_eq!(
+        refused(result),
+        Status::OUT_OF_RANGE,
+        "the size comes first"
+    );
 
     let size = page() as u64;
     for (asked, given) in [(0, 0), (1, size), (size, size), (size + 1, 2 * size)] {
@@ -136,4 +145,25 @@ fn tens_of_gigabytes_cost_what_is_touched() {
         root.unmap(addr, size).expect("it is mapped");
         root.unmap(second, size).expect("it is mapped");
     }
+}
+
+#[test]
+fn unbounded_vmos_are_as_large_as_can_be() {
+    let asked = bytes(1) + 10;
+    let vmo = Vmo::create_with_opts(VmoOptions::UNBOUNDED, asked).expect("a VMO can be made");
+    let size = below_2_64(64);
+    assert_eq!(
+        (vmo.get_size(), vmo.get_stream_size()),
+        (Ok(size), Ok(asked))
+    );
+    assert_eq!(rights_of(&vmo), Rights::VMO_DEFAULT);
+    assert_eq!(vmo.set_size(bytes(1)), Err(Status::UNAVAILABLE));
+    put(&vmo, 3, 7);
+    assert_eq!((get(&vmo, 3), populated(&vmo)), (7, bytes(1)));
+    vmo.set_stream_size(bytes(3)).expect("it has room");
+    assert_eq!((get(&vmo, 3), populated(&vmo)), (0, 0));
+    vmo.set_stream_size(size).expect("its own size");
+    assert_eq!(vmo.set_stream_size(size + 1), Err(Status::OUT_OF_RANGE));
+    let too_large = Vmo::create_with_opts(VmoOptions::UNBOUNDED, below_2_64(63));
+    assert_eq!(refused(too_large), Status::OUT_OF_RANGE);
 }
