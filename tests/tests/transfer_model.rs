@@ -1,4 +1,5 @@
-//! Random programs of transfers, with mappings, clones, slices and references on both sides, against a model that has one byte for each page.
+//! Random programs of transfers, with mappings, clones, slices and references on both sides, against a model that
+//! has one byte for each page.
 
 #![forbid(unsafe_code)]
 

@@ -208,7 +208,8 @@ impl VmObject {
         content.zero_pages(bytes.start / size..bytes.end / size)
     }
 
-    /// Changes the size, rounded up to whole pages, and the stream size. The caller has checked that the VMO is resizable and its limit.
+    /// Changes the size, rounded up to whole pages, and the stream size. The caller has checked that the VMO is
+    /// resizable and its limit.
     pub(crate) fn resize(&self, engine: &'static Engine, bytes: u64) -> Result<(), Status> {
         let mut content = self.content(engine);
         let stream = self.stream.get();

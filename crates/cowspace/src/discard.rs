@@ -1,4 +1,5 @@
-//! Discardable VMOs: memory that may be thrown away while nobody has it locked. Here it never is, so a lock is only counted.
+//! Discardable VMOs: memory that may be thrown away while nobody has it locked. Here it never is, so a lock is only
+//! counted.
 
 use crate::lock::Mutex;
 use crate::object::VmObject;
@@ -27,8 +28,8 @@ impl VmObject {
     ///
     /// # Errors
     ///
-    /// In this order: `NOT_SUPPORTED` if the VMO is not discardable; `OUT_OF_RANGE` unless the range is all of it; `INVALID_ARGS` for `LOCK` without a `state`; `BAD_STATE` for
-    /// `UNLOCK` without a lock.
+    /// In this order: `NOT_SUPPORTED` if the VMO is not discardable; `OUT_OF_RANGE` unless the range is all of it;
+    /// `INVALID_ARGS` for `LOCK` without a `state`; `BAD_STATE` for `UNLOCK` without a lock.
     pub(crate) fn lock_op(
         &self,
         op: VmoOp,

@@ -1,7 +1,8 @@
-//! The stream size (older: content size) of a VMO: how many bytes of it count as content, to the byte. It bounds no call; only mappings made with
-//! `FAULT_BEYOND_STREAM_SIZE` end with it.
+//! The stream size (older: content size) of a VMO: how many bytes of it count as content, to the byte. It bounds no
+//! call; only mappings made with `FAULT_BEYOND_STREAM_SIZE` end with it.
 //!
-//! Such a mapping keeps its pages. Those wholly behind the stream size have no permissions in the kernel, whatever the VMAR tree says, so that touching them is SIGSEGV.
+//! Such a mapping keeps its pages. Those wholly behind the stream size have no permissions in the kernel, whatever
+//! the VMAR tree says, so that touching them is SIGSEGV.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +45,8 @@ impl StreamSize {
 }
 
 impl Vmo {
-    /// The stream size in bytes, not rounded: the size asked for when the VMO was made or resized, or what was set since. `zx_vmo_get_stream_size`.
+    /// The stream size in bytes, not rounded: the size asked for when the VMO was made or resized, or what was set
+    /// since. `zx_vmo_get_stream_size`.
     ///
     /// # Errors
     ///
@@ -53,11 +55,13 @@ impl Vmo {
         call(|engine| Ok(self.as_ref().vmo(engine, Rights::NONE)?.0.stream.get()))
     }
 
-    /// Sets the stream size to `size` bytes. From the smaller of the two sizes on the VMO is zero afterwards; its own size stays. `zx_vmo_set_stream_size`.
+    /// Sets the stream size to `size` bytes. From the smaller of the two sizes on the VMO is zero afterwards; its
+    /// own size stays. `zx_vmo_set_stream_size`.
     ///
     /// # Errors
     ///
-    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if `size` is above the VMO's; `NO_MEMORY`.
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if `size` is above the VMO's;
+    /// `NO_MEMORY`.
     pub fn set_stream_size(&self, size: u64) -> Result<(), Status> {
         call(|engine| {
             let (vmo, _) = self.as_ref().vmo(engine, Rights::WRITE)?;

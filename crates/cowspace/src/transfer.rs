@@ -1,7 +1,8 @@
 //! Moving pages from one VMO to another.
 //!
-//! Within a family a page in a sealed layer only changes its owner in the tree. Everything else goes through a bounce buffer, piece by piece: a piece is read, given up by the
-//! source, and written to the destination. So no memory is needed for a second copy, and never are two families locked at once.
+//! Within a family a page in a sealed layer only changes its owner in the tree. Everything else goes through a
+//! bounce buffer, piece by piece: a piece is read, given up by the source, and written to the destination. So no
+//! memory is needed for a second copy, and never are two families locked at once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,17 +22,19 @@ use crate::status::Status;
 use crate::vmo::Vmo;
 
 impl Vmo {
-    /// Moves `length` bytes, whole pages, from `src_offset` of `src` to `offset` of this VMO. What was here is gone, and the source is zero afterwards and holds no pages
-    /// there; where the two overlap, the destination is what counts. Mappings of both follow. `zx_vmo_transfer_data`.
+    /// Moves `length` bytes, whole pages, from `src_offset` of `src` to `offset` of this VMO. What was here is gone,
+    /// and the source is zero afterwards and holds no pages there; where the two overlap, the destination is what
+    /// counts. Mappings of both follow. `zx_vmo_transfer_data`.
     ///
     /// After an error neither range can be relied on: some of the source may have been moved.
     ///
     /// # Errors
     ///
-    /// In this order: `INVALID_ARGS` if there are options, or an offset or the length is not a multiple of the page size; of this handle `BAD_HANDLE`, `WRONG_TYPE`,
-    /// `ACCESS_DENIED` without `WRITE`; of the source's `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `READ` and `WRITE`; `OUT_OF_RANGE` if the source, then if the
-    /// destination does not have all of the range (but moving something to where it is succeeds, wherever that is); `BAD_STATE` if a VMO is mapped and memory of the
-    /// process is pinned; `NO_MEMORY`.
+    /// In this order: `INVALID_ARGS` if there are options, or an offset or the length is not a multiple of the page
+    /// size; of this handle `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; of the source's
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `READ` and `WRITE`; `OUT_OF_RANGE` if the source, then if
+    /// the destination does not have all of the range (but moving something to where it is succeeds, wherever that
+    /// is); `BAD_STATE` if a VMO is mapped and memory of the process is pinned; `NO_MEMORY`.
     pub fn transfer_data(
         &self,
         options: TransferDataOptions,
@@ -115,7 +118,8 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Moves pages between two memories of one family that both lie in sealed layers as far as these pages go. `false`: they do not, and nothing has changed.
+    /// Moves pages between two memories of one family that both lie in sealed layers as far as these pages go.
+    /// `false`: they do not, and nothing has changed.
     fn hand_over(&self, bytes: Range<u64>) -> Result<bool, Status> {
         let size = page_size() as u64;
         let len = bytes.end - bytes.start;

@@ -34,7 +34,8 @@ impl Vmo {
         Vmo::create_with_opts(VmoOptions::empty(), size)
     }
 
-    /// As [`Vmo::create`], with options. `size` as given is the stream size; with `UNBOUNDED` the VMO itself has 2^64 - 64 pages. `zx_vmo_create`.
+    /// As [`Vmo::create`], with options. `size` as given is the stream size; with `UNBOUNDED` the VMO itself has
+    /// 2^64 - 64 pages. `zx_vmo_create`.
     ///
     /// # Errors
     ///
@@ -120,11 +121,13 @@ impl Vmo {
         Ok(vmo.size(&state))
     }
 
-    /// Changes the size, rounded up to whole pages. What is cut off is gone, what is added is zero. The stream size becomes `size` as given. `zx_vmo_set_size`.
+    /// Changes the size, rounded up to whole pages. What is cut off is gone, what is added is zero. The stream size
+    /// becomes `size` as given. `zx_vmo_set_size`.
     ///
     /// # Errors
     ///
-    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if the size cannot be rounded; `UNAVAILABLE` if the VMO is not resizable; `ACCESS_DENIED` without `RESIZE`; `OUT_OF_RANGE` if the size is
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if the size cannot be rounded;
+    /// `UNAVAILABLE` if the VMO is not resizable; `ACCESS_DENIED` without `RESIZE`; `OUT_OF_RANGE` if the size is
     /// too large; `INVALID_ARGS` if with the offsets of its ancestors it passes 2^64; `NO_MEMORY`.
     pub fn set_size(&self, size: u64) -> Result<(), Status> {
         call(|engine| {
@@ -151,8 +154,10 @@ impl Vmo {
     ///
     /// # Errors
     ///
-    /// In this order: `OUT_OF_RANGE` for a size that no VMO can have; `INVALID_ARGS` for `NO_WRITE` with `RESIZABLE`; `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `DUPLICATE` and `READ`; `NOT_SUPPORTED` if the VMO is discardable; `INVALID_ARGS` for no kind or
-    /// several, or an unknown option; then those of the kind, see `docs/zircon.md`. `BAD_STATE` if pages of the VMO are pinned.
+    /// In this order: `OUT_OF_RANGE` for a size that no VMO can have; `INVALID_ARGS` for `NO_WRITE` with
+    /// `RESIZABLE`; `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `DUPLICATE` and `READ`; `NOT_SUPPORTED` if
+    /// the VMO is discardable; `INVALID_ARGS` for no kind or several, or an unknown option; then those of the kind,
+    /// see `docs/zircon.md`. `BAD_STATE` if pages of the VMO are pinned.
     pub fn create_child(
         &self,
         options: VmoChildOptions,
@@ -185,7 +190,8 @@ impl Vmo {
         })
     }
 
-    /// Does `op` to `offset..offset + size`. `zx_vmo_op_range`, without a buffer: so `LOCK` is refused, for which there is [`Vmo::lock`].
+    /// Does `op` to `offset..offset + size`. `zx_vmo_op_range`, without a buffer: so `LOCK` is refused, for which
+    /// there is [`Vmo::lock`].
     ///
     /// # Errors
     ///
@@ -194,11 +200,13 @@ impl Vmo {
         self.op_range_with(op, offset, size, None)
     }
 
-    /// Locks a discardable VMO, once more if it is locked already, and says what was lost of it. The range must be all of it. `ZX_VMO_OP_LOCK`.
+    /// Locks a discardable VMO, once more if it is locked already, and says what was lost of it. The range must be
+    /// all of it. `ZX_VMO_OP_LOCK`.
     ///
     /// # Errors
     ///
-    /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `READ` or `WRITE`; `NOT_SUPPORTED` if the VMO is not discardable; `OUT_OF_RANGE` for any other range.
+    /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `READ` or `WRITE`; `NOT_SUPPORTED` if the VMO is not
+    /// discardable; `OUT_OF_RANGE` for any other range.
     pub fn lock(&self, offset: u64, size: u64) -> Result<VmoLockState, Status> {
         let mut state = VmoLockState::default();
         self.op_range_with(VmoOp::LOCK, offset, size, Some(&mut state))?;
@@ -248,13 +256,14 @@ impl Vmo {
         })
     }
 
-    /// Chooses how the processor caches the memory, which on Linux is `CachePolicy::Cached` for all. A number is looked at as a policy at its place in the order of checks.
-    /// `zx_vmo_set_cache_policy`.
+    /// Chooses how the processor caches the memory, which on Linux is `CachePolicy::Cached` for all. A number is
+    /// looked at as a policy at its place in the order of checks. `zx_vmo_set_cache_policy`.
     ///
     /// # Errors
     ///
-    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `MAP`; `INVALID_ARGS` for a number that is no policy; `BAD_STATE` if the VMO is mapped, has children, references or slices, or
-    /// is one; `NOT_SUPPORTED` for any policy but `Cached`.
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `MAP`; `INVALID_ARGS` for a number that is no policy;
+    /// `BAD_STATE` if the VMO is mapped, has children, references or slices, or is one; `NOT_SUPPORTED` for any
+    /// policy but `Cached`.
     pub fn set_cache_policy(&self, policy: impl TryInto<CachePolicy>) -> Result<(), Status> {
         call(|engine| {
             let (vmo, _) = self.0.vmo(engine, Rights::MAP)?;
@@ -383,7 +392,8 @@ fn child_rights(kind: ChildKind, options: VmoChildOptions, parent: Rights) -> Ri
 }
 
 impl VmObject {
-    /// A snapshot of `bytes` bytes (rounded up to whole pages) from byte `offset` on, with the address space as the caller found it.
+    /// A snapshot of `bytes` bytes (rounded up to whole pages) from byte `offset` on, with the address space as the
+    /// caller found it.
     pub(crate) fn create_clone(
         &self,
         engine: &'static Engine,

@@ -1,4 +1,5 @@
-//! `zx_vmo_transfer_data`. That it moves the right bytes whatever is mapped, cloned or shared, random programs look at in `transfer_model.rs`.
+//! `zx_vmo_transfer_data`. That it moves the right bytes whatever is mapped, cloned or shared, random programs look
+//! at in `transfer_model.rs`.
 
 use super::*;
 use cowspace::TransferDataOptions;
@@ -281,11 +282,11 @@ fn overlapping_ranges_move_as_memmove() {
             }
             // Every fourth page is untouched.
             let mut model: Vec<u8> = (0..PAGES).map(value).collect();
-            for page in 0..PAGES {
+            for (page, byte) in model.iter_mut().enumerate() {
                 if page % 4 == 3 {
-                    model[page] = 0;
+                    *byte = 0;
                 } else {
-                    put(&vmo, page, model[page]);
+                    put(&vmo, page, *byte);
                 }
             }
             transfer(&vmo, to, len, &vmo, from);
