@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lock::{Mutex, MutexGuard};
-use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::{HostRange, page_size};
 use page_tree::{LayerId, MemoryId, Run, Tree, VmoId};
 
@@ -34,6 +33,7 @@ use crate::info::Koid;
 use crate::options::Policy;
 use crate::plan::Plan;
 use crate::status::Status;
+use crate::wide::{WideFile, WideLayer};
 
 /// All VMOs that descend from one, see the module's documentation.
 pub(crate) struct Family(Mutex<FamilyState>);
@@ -45,13 +45,13 @@ pub(crate) struct FamilyState {
     koids: HashMap<VmoId, Koid>,
     layers: HashMap<LayerId, SealedLayer>,
     /// Layers that nobody ever saw a page of, kept until the family is unlocked.
-    unused: Vec<Arc<Layer>>,
+    unused: Vec<Arc<WideLayer>>,
     memories: HashMap<MemoryId, CowPages>,
 }
 
 /// A layer of the family, and how many pages lie in it.
 struct SealedLayer {
-    layer: Arc<Layer>,
+    layer: Arc<WideLayer>,
     held: u64,
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum Home {
     /// Its own file, mapped `MAP_SHARED`. `complete`: pages that are not in the file are zero; else they are what the tree says.
     MemFd {
         layer: LayerId,
-        file: MemFd,
+        file: WideFile,
         complete: bool,
     },
     /// Private pages of its one mapping.
@@ -114,13 +114,15 @@ impl Family {
 #[must_use = "drop it after the family is unlocked"]
 #[derive(Default)]
 pub(crate) struct Garbage {
-    layers: Vec<Arc<Layer>>,
+    layers: Vec<Arc<WideLayer>>,
     memory: Option<CowPages>,
 }
 
 /// The handler reads a layer through a mapping of it, and must not be the one who makes it: that allocates. A layer that cannot be mapped it reads by the file.
-fn make_alias(layer: &Layer) {
-    let _ = layer.page(0);
+fn make_alias(layer: &WideLayer) {
+    for file in layer.files() {
+        let _ = file.page(0);
+    }
 }
 
 /// A number for a layer or a home, never used twice in a process.
@@ -203,7 +205,7 @@ impl FamilyState {
     }
 
     /// A sealed layer of the family.
-    pub(crate) fn layer(&self, id: LayerId) -> Option<&Arc<Layer>> {
+    pub(crate) fn layer(&self, id: LayerId) -> Option<&Arc<WideLayer>> {
         self.layers.get(&id).map(|sealed| &sealed.layer)
     }
 
@@ -229,7 +231,7 @@ impl FamilyState {
     }
 
     /// Adds a layer in which `held` pages lie.
-    pub(crate) fn add_layer(&mut self, id: LayerId, layer: Arc<Layer>, held: u64) {
+    pub(crate) fn add_layer(&mut self, id: LayerId, layer: Arc<WideLayer>, held: u64) {
         if Engine::running().is_some_and(|engine| engine.started_tracer().is_some()) {
             make_alias(&layer);
         }
@@ -248,7 +250,7 @@ impl FamilyState {
         &mut self,
         memory: MemoryId,
         id: LayerId,
-        layer: Layer,
+        layer: WideLayer,
     ) -> Result<(), Status> {
         let mut extents = Vec::new();
         layer

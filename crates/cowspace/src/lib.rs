@@ -65,6 +65,7 @@ mod rights;
 mod status;
 mod vmar;
 mod vmo;
+mod wide;
 
 pub use engine::{
     default_policy, fault_stats, is_running, record_faults, reserve_address_space,
