@@ -298,3 +298,105 @@ fn in_all(window: usize, bytes: Range<u64>) -> Range<u64> {
 fn len_in(window: usize, len: u64) -> u64 {
     len.saturating_sub(window as u64 * WINDOW).min(WINDOW)
 }
+
+#[cfg(test)]
+mod tests {
+    use host_memory::page::Prot;
+    use host_memory::reserve::{Reservation, Source};
+
+    use super::*;
+
+    fn read(file: &WideFile, offset: u64) -> u8 {
+        let mut byte = [0xEE];
+        file.read_at(&mut byte, offset).unwrap();
+        byte[0]
+    }
+
+    fn data(list: impl FnOnce(&mut dyn FnMut(Range<u64>)) -> io::Result<()>) -> Vec<Range<u64>> {
+        let mut found = Vec::new();
+        list(&mut |part| found.push(part)).unwrap();
+        found
+    }
+
+    #[test]
+    fn ranges_are_cut_where_windows_end() {
+        let all = |bytes| parts(bytes).collect::<Vec<_>>();
+        assert_eq!(all(5..5), []);
+        assert_eq!(all(0..WINDOW), [(0, 0..WINDOW)]);
+        assert_eq!(all(WINDOW..WINDOW + 1), [(1, 0..1)]);
+        let expected = [(0, 7..WINDOW), (1, 0..WINDOW), (2, 0..9)];
+        assert_eq!(all(7..2 * WINDOW + 9), expected);
+        let last = 3 * WINDOW..u64::MAX;
+        assert_eq!(all(last.clone()), [(3, 0..WINDOW - 1)]);
+        assert_eq!(in_all(3, 0..WINDOW - 1), last);
+
+        let size = page_size();
+        let range = HostRange::new(16 * size, 4 * size).unwrap();
+        let end = WINDOW / size as u64;
+        let cut = |page| mappable(range, page).collect::<Vec<_>>();
+        assert_eq!(cut(end), [(range, end)]);
+        let (left, right) = (range.sub(0, size), range.sub(size, 3 * size));
+        let expected = [(left.unwrap(), end - 1), (right.unwrap(), end)];
+        assert_eq!(cut(end - 1), expected);
+    }
+
+    #[test]
+    fn a_window_has_a_file_once_it_is_needed() {
+        let size = page_size() as u64;
+        let made = |file: &WideFile| file.files.each_ref().map(|file| file.get().is_some());
+        let mut file = WideFile::new(2 * WINDOW + size);
+        assert_eq!(read(&file, WINDOW), 0);
+        file.punch(0..file.len()).unwrap();
+        assert_eq!(data(|f| file.data(0..file.len(), f)), []);
+        assert_eq!(made(&file), [false; WINDOWS]);
+        file.write_at(&[1, 2], 2 * WINDOW - 1).unwrap();
+        assert_eq!(made(&file), [false, true, true, false]);
+        assert_eq!(
+            (read(&file, 2 * WINDOW - 1), read(&file, 2 * WINDOW)),
+            (1, 2)
+        );
+        let parts = [2 * WINDOW - size..2 * WINDOW, 2 * WINDOW..2 * WINDOW + size];
+        assert_eq!(data(|f| file.data(0..file.len(), f)), parts);
+        assert_eq!(made(&file.new_like().unwrap()), made(&file));
+        assert!(file.write_at(&[1], file.len()).is_err(), "over the end");
+        file.set_len(2 * WINDOW).unwrap();
+        file.set_len(3 * WINDOW).unwrap();
+        assert_eq!(
+            (read(&file, 2 * WINDOW - 1), read(&file, 2 * WINDOW)),
+            (1, 0)
+        );
+
+        let Ok(layer) = file.seal() else {
+            panic!("nobody uses the file");
+        };
+        assert_eq!(data(|f| layer.data(0..layer.len(), f)), parts[..1]);
+        assert!(layer.at(0).is_none());
+        assert_eq!(layer.at(WINDOW + 1).unwrap().1, 1);
+        assert_eq!(layer.files().count(), 2);
+    }
+
+    #[test]
+    fn a_file_is_sealed_as_a_whole_or_not_at_all() {
+        let size = page_size() as u64;
+        let file = WideFile::new(3 * WINDOW);
+        for (value, at) in [(1, WINDOW - size), (2, WINDOW), (3, 2 * WINDOW)] {
+            file.write_at(&[value], at).unwrap();
+        }
+        let reservation = Reservation::new(page_size()).unwrap();
+        let (used, offset) = file.at(WINDOW).unwrap();
+        let source = Source::Shared(used, offset);
+        let prot = Prot::READ | Prot::WRITE;
+        reservation.map(reservation.range(), source, prot).unwrap();
+        let Err((file, error)) = file.seal() else {
+            panic!("a file that is mapped cannot be sealed");
+        };
+        assert!(matches!(error, SealError::Busy));
+        for (value, at) in [(1, WINDOW - size), (2, WINDOW), (3, 2 * WINDOW)] {
+            assert_eq!(read(&file, at), value);
+            file.write_at(&[value + 10], at).unwrap();
+            assert_eq!(read(&file, at), value + 10);
+        }
+        reservation.release(reservation.range()).unwrap();
+        assert!(file.seal().is_ok());
+    }
+}

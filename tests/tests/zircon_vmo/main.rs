@@ -4,6 +4,7 @@
 
 mod content;
 mod handles;
+mod large;
 mod looking;
 mod making;
 mod operations;
