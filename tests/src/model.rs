@@ -187,7 +187,8 @@ impl World {
         World::new_at(policy, 0)
     }
 
-    /// The same for VMOs that are looked at from the byte `origin` on, which is page-aligned: their sizes, and all offsets in them, are so much larger than the program says.
+    /// The same for VMOs that are looked at from the byte `origin` on, which is page-aligned: their sizes, and all
+    /// offsets in them, are so much larger than the program says.
     pub fn new_at(policy: Option<Policy>, origin: u64) -> World {
         World {
             memories: Vec::new(),

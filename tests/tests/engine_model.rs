@@ -25,9 +25,11 @@ proptest! {
         World::new(None).run(&program);
     }
 
-    /// One file of the kernel's ends below 2^63 bytes, the engine's do at 2^62: here everything happens on both sides of such an end.
+    /// A file ends at a multiple of 2^62 bytes: here everything happens on both sides of such an end.
     #[test]
-    fn offsets_of_many_exbibytes_are_like_others(program in programs(60), end in 1..4u64, native in any::<Option<bool>>()) {
+    fn offsets_of_many_exbibytes_are_like_others(
+        program in programs(60), end in 1..4u64, native in any::<Option<bool>>(),
+    ) {
         let policy = native.map(|native| if native { Policy::Native } else { Policy::Traced });
         World::new_at(policy, (end << 62) - 6 * page() as u64).run(&program);
     }

@@ -68,7 +68,8 @@ pub(crate) struct CowPages {
 pub(crate) enum Home {
     /// Nothing was changed since all of it became layers.
     None,
-    /// Its own file, mapped `MAP_SHARED`, with the memory's offsets. `complete`: pages that are not in the file are zero; else they are what the tree says.
+    /// Its own file, mapped `MAP_SHARED`, with the memory's offsets. `complete`: pages that are not in the file are
+    /// zero; else they are what the tree says.
     MemFd {
         layer: LayerId,
         file: WideFile,

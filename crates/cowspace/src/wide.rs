@@ -1,7 +1,8 @@
 //! Files and layers as long as a VMO can be.
 //!
-//! The kernel's file offsets are signed, so one memory file ends below 2^63 bytes, and a VMO may be nearly 2^64 long. A [`WideFile`] is therefore up to four memory files, one for each
-//! *window* of 2^62 bytes; sealed, it is a [`WideLayer`]. Everybody else goes on counting bytes of the memory: only here, and where something is mapped, is a
+//! The kernel's file offsets are signed, so one memory file ends below 2^63 bytes, and a VMO may be nearly 2^64 long.
+//! A [`WideFile`] is therefore up to four memory files, one for each *window* of 2^62 bytes; sealed, it is a
+//! [`WideLayer`]. Everybody else goes on counting bytes of the memory: only here, and where something is mapped, is a
 //! range cut at the end of a window. A window's file is made when it is first needed, so nearly every VMO has one.
 
 use std::array;
@@ -24,7 +25,8 @@ const WINDOWS: usize = 4;
 
 /// A file that can be written, of any length below 2^64.
 ///
-/// As [`MemFd`], whose methods these are; ranges lie within the length, which [`Self::set_len`] alone changes. None allocates from the heap.
+/// As [`MemFd`], whose methods these are; ranges lie within the length, which [`Self::set_len`] alone changes. None but
+/// [`Self::seal`] allocates from the heap.
 pub(crate) struct WideFile {
     /// By window. What has no file is a hole.
     files: [OnceLock<MemFd>; WINDOWS],
@@ -69,7 +71,7 @@ impl WideFile {
         Ok((file, offset % WINDOW))
     }
 
-    /// A file of the same length, empty, which has a file wherever this one has: writing what this one holds makes none.
+    /// A file of the same length, empty, which has a file wherever this one has: copying what this one holds makes none.
     pub(crate) fn new_like(&self) -> io::Result<WideFile> {
         let new = WideFile::new(self.len);
         for (window, file) in self.files.iter().enumerate() {
@@ -124,7 +126,8 @@ impl WideFile {
         })
     }
 
-    /// See [`MemFd::seal`]. If one of several files cannot be sealed, those that were already are replaced by copies: nothing may be mapped.
+    /// See [`MemFd::seal`]. All or nothing: if one of several files cannot be sealed, those that were already are
+    /// replaced by copies, and private mappings of them have to be made anew.
     pub(crate) fn seal(mut self) -> Result<WideLayer, (WideFile, SealError)> {
         let mut sealed = Vec::with_capacity(1);
         for window in 0..WINDOWS {
@@ -260,7 +263,8 @@ impl From<Arc<Layer>> for WideLayer {
     }
 }
 
-/// Cuts a range of addresses, which shows a file from page `page` on, at the ends of windows: each part can be mapped from one file. Gives each with its page.
+/// Cuts a range of addresses, which shows a file from page `page` on, at the ends of windows: each part can be mapped
+/// from one file. Gives each with its page.
 pub(crate) fn mappable(range: HostRange, page: u64) -> impl Iterator<Item = (HostRange, u64)> {
     let size = page_size() as u64;
     let first = page * size;

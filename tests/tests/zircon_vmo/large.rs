@@ -1,5 +1,5 @@
-//! VMOs of up to 2^64 - 64 pages: what is true of the first pages is true of all. One file of the kernel's ends below 2^63 bytes, and the engine's end at multiples of 2^62, so most
-//! of this happens on both sides of such an end.
+//! VMOs of up to 2^64 - 64 pages: what is true of the first pages is true of all. One file of the kernel's ends below
+//! 2^63 bytes, and the engine's end at multiples of 2^62, so most of this happens on both sides of such an end.
 
 use std::os::fd::OwnedFd;
 
