@@ -45,7 +45,12 @@ impl Handle {
     ///
     /// `BAD_HANDLE`.
     pub fn close_raw(raw: u32) -> Result<(), Status> {
-        Handle::close_many(&[raw])
+        let closed = close(Engine::get()?, raw);
+        if closed || raw == 0 {
+            Ok(())
+        } else {
+            Err(Status::BAD_HANDLE)
+        }
     }
 
     /// Closes all of the handles at one instant, passing over zeros. `zx_handle_close_many`.
@@ -159,14 +164,21 @@ fn check(held: Rights, needs: Rights) -> Result<(), Status> {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(engine) = Engine::running()
-            && let Some((object, _)) = engine.handles.remove(self.0)
-        {
-            end_waits(self.0, &object);
-            // The object may end here, with the table unlocked.
-            drop(object);
+        if let Some(engine) = Engine::running() {
+            close(engine, self.0);
         }
     }
+}
+
+/// Closes a handle; tells whether it was one.
+fn close(engine: &Engine, raw: u32) -> bool {
+    let Some((object, _)) = engine.handles.remove(raw) else {
+        return false;
+    };
+    end_waits(raw, &object);
+    // The object may end here, with the table unlocked.
+    drop(object);
+    true
 }
 
 /// Tells those who wait on a handle that was just closed.
