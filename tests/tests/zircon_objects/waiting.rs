@@ -213,7 +213,7 @@ fn a_wait_does_not_keep_its_object() {
 #[test]
 fn children_come_and_go_while_others_wait() {
     const MAKERS: usize = 3;
-    const ROUNDS: usize = 150;
+    const ROUNDS: usize = 1000;
     let vmo = numbered(2);
     let making = AtomicUsize::new(MAKERS);
     let begin = Barrier::new(MAKERS + 2);
