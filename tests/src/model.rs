@@ -141,6 +141,8 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// The bytes of a memory, shared by a VMO, its slices and its references.
 struct Memory {
+    /// Where `bytes` begin in the memory: nothing before that is looked at.
+    origin: u64,
     bytes: Vec<u8>,
     resizable: bool,
 }
@@ -176,16 +178,24 @@ pub struct World {
     vmos: Vec<RealVmo>,
     mappings: Vec<Mapping>,
     policy: Option<Policy>,
+    origin: u64,
 }
 
 impl World {
     /// An empty world. With a policy all mappings get that, whatever the program says.
     pub fn new(policy: Option<Policy>) -> World {
+        World::new_at(policy, 0)
+    }
+
+    /// The same for VMOs that are looked at from the byte `origin` on, which is page-aligned: their sizes, and all
+    /// offsets in them, are so much larger than the program says.
+    pub fn new_at(policy: Option<Policy>, origin: u64) -> World {
         World {
             memories: Vec::new(),
             vmos: Vec::new(),
             mappings: Vec::new(),
             policy,
+            origin,
         }
     }
 
@@ -288,7 +298,8 @@ impl World {
             Op::Info { vmo } => {
                 if let Some(index) = pick(vmo, self.vmos.len()) {
                     let info = self.vmos[index].handle.info().expect("info needs no right");
-                    assert_eq!(info.size_bytes as usize, self.vmo_len(index));
+                    let size = self.base(index) + self.vmo_len(index) as u64;
+                    assert_eq!(info.size_bytes, size);
                     assert!(info.populated_bytes <= info.size_bytes);
                     assert!(info.populated_private_bytes <= info.populated_bytes);
                     cowspace::process_maps().expect("the maps can always be had");
@@ -303,8 +314,17 @@ impl World {
             .unwrap_or(self.memories[vmo.memory].bytes.len())
     }
 
-    fn add(&mut self, handle: Vmo, bytes: Vec<u8>, resizable: bool, writable: bool) {
-        self.memories.push(Memory { bytes, resizable });
+    /// What the VMO calls the first byte of those that are looked at.
+    fn base(&self, index: usize) -> u64 {
+        let vmo = &self.vmos[index];
+        match vmo.slice_len {
+            Some(_) => 0,
+            None => self.memories[vmo.memory].origin,
+        }
+    }
+
+    fn add(&mut self, handle: Vmo, memory: Memory, writable: bool) {
+        self.memories.push(memory);
         let memory = self.memories.len() - 1;
         self.vmos.push(RealVmo {
             handle,
@@ -321,9 +341,14 @@ impl World {
         } else {
             VmoOptions::empty()
         };
-        let vmo = Vmo::create_with_opts(options, (pages * page()) as u64)
+        let vmo = Vmo::create_with_opts(options, self.origin + (pages * page()) as u64)
             .expect("a small VMO can be made");
-        self.add(vmo, vec![0; pages * page()], resizable, true);
+        let memory = Memory {
+            origin: self.origin,
+            bytes: vec![0; pages * page()],
+            resizable,
+        };
+        self.add(vmo, memory, true);
     }
 
     fn snapshot(&mut self, vmo: usize, offset: usize, size: usize, resizable: bool) {
@@ -332,10 +357,19 @@ impl World {
         };
         let mut options = VmoChildOptions::SNAPSHOT;
         options.set(VmoChildOptions::RESIZABLE, resizable);
+        let base = self.base(index);
         let parent = &self.vmos[index];
-        let child = parent
-            .handle
-            .create_child(options, offset as u64, size as u64);
+        // Some of the clones of large VMOs are as large, and show the same bytes at the same distance from their beginning.
+        let origin = if (size / page()).is_multiple_of(2) {
+            0
+        } else {
+            base
+        };
+        let child = parent.handle.create_child(
+            options,
+            base - origin + offset as u64,
+            origin + size as u64,
+        );
         if let Some(len) = parent.slice_len {
             let expected = if offset + size > len {
                 Status::OUT_OF_RANGE
@@ -346,12 +380,12 @@ impl World {
             return;
         }
         let bytes = window(&self.memories[parent.memory].bytes, offset, size);
-        self.add(
-            child.expect("a snapshot can be made"),
+        let memory = Memory {
+            origin,
             bytes,
             resizable,
-            true,
-        );
+        };
+        self.add(child.expect("a snapshot can be made"), memory, true);
     }
 
     fn slice(&mut self, vmo: usize, offset: usize, size: usize) {
@@ -359,10 +393,12 @@ impl World {
             return;
         };
         let len = self.vmo_len(index);
+        let base = self.base(index);
         let parent = &self.vmos[index];
-        let child = parent
-            .handle
-            .create_child(VmoChildOptions::SLICE, offset as u64, size as u64);
+        let child =
+            parent
+                .handle
+                .create_child(VmoChildOptions::SLICE, base + offset as u64, size as u64);
         if offset + size > len {
             assert_eq!(child.err(), Some(Status::INVALID_ARGS));
         } else if self.memories[parent.memory].resizable {
@@ -425,12 +461,12 @@ impl World {
             mapping.start + first * page(),
             pages * page(),
         );
-        self.add(
-            child.expect("a mapping can be cloned"),
+        let memory = Memory {
+            origin: 0,
             bytes,
-            false,
-            !no_write,
-        );
+            resizable: false,
+        };
+        self.add(child.expect("a mapping can be cloned"), memory, !no_write);
     }
 
     fn map(&mut self, vmo: usize, offset: usize, len: usize, native: bool) {
@@ -440,6 +476,7 @@ impl World {
         if self.mappings.len() > 12 {
             return;
         }
+        let base = self.base(index);
         let vmo = &self.vmos[index];
         let flags = if vmo.writable {
             RW
@@ -452,7 +489,7 @@ impl World {
             Policy::Traced
         });
         let addr = Vmar::root_self()
-            .map_with_policy(0, &vmo.handle, offset as u64, len, flags, policy)
+            .map_with_policy(0, &vmo.handle, base + offset as u64, len, flags, policy)
             .expect("there is room for a mapping");
         let limit = vmo.slice_len.map_or(usize::MAX, |len| vmo.start + len);
         self.mappings.push(Mapping {
@@ -538,9 +575,10 @@ impl World {
         };
         let size = self.vmo_len(index);
         let (at, len) = mostly_inside(at, len, size);
+        let base = self.base(index);
         let vmo = &self.vmos[index];
         let data = pattern(value, at, len);
-        let result = vmo.handle.write(&data, at as u64);
+        let result = vmo.handle.write(&data, base + at as u64);
         if !vmo.writable {
             assert_eq!(result, Err(Status::ACCESS_DENIED));
         } else if at + len > size {
@@ -558,8 +596,11 @@ impl World {
         };
         let size = self.vmo_len(index);
         let (at, len) = mostly_inside(at, len, size);
+        let base = self.base(index);
         let vmo = &self.vmos[index];
-        let result = vmo.handle.op_range(VmoOp::ZERO, at as u64, len as u64);
+        let result = vmo
+            .handle
+            .op_range(VmoOp::ZERO, base + at as u64, len as u64);
         if !vmo.writable {
             assert_eq!(result, Err(Status::ACCESS_DENIED));
         } else if at + len > size {
@@ -578,8 +619,9 @@ impl World {
         };
         let size = self.vmo_len(index);
         let (at, len) = mostly_inside(at, len, size);
+        let base = self.base(index);
         let vmo = &self.vmos[index];
-        let result = vmo.handle.op_range(op, at as u64, len as u64);
+        let result = vmo.handle.op_range(op, base + at as u64, len as u64);
         if !vmo.writable {
             assert_eq!(result, Err(Status::ACCESS_DENIED));
         } else if at + len > size {
@@ -598,9 +640,10 @@ impl World {
         let Some(index) = pick(vmo, self.vmos.len()) else {
             return;
         };
+        let base = self.base(index);
         let vmo = &self.vmos[index];
         let memory = &mut self.memories[vmo.memory];
-        match vmo.handle.set_size(bytes as u64) {
+        match vmo.handle.set_size(base + bytes as u64) {
             Ok(()) => {
                 assert!(memory.resizable);
                 memory.bytes.truncate(bytes);
@@ -625,7 +668,7 @@ impl World {
         let vmo = &self.vmos[index];
         let mut bytes = vec![0xEE; len];
         vmo.handle
-            .read(&mut bytes, 0)
+            .read(&mut bytes, self.base(index))
             .expect("an open VMO can be read");
         let expected = &self.memories[vmo.memory].bytes[vmo.start..vmo.start + len];
         same(&bytes, expected, || format!("VMO {index} by vmo_read"));

@@ -4,6 +4,7 @@
 
 use cowspace::Policy;
 use cowspace_tests::model::{World, programs};
+use cowspace_tests::page;
 use proptest::prelude::*;
 
 proptest! {
@@ -22,5 +23,14 @@ proptest! {
     #[test]
     fn mixed_mappings_show_what_the_model_shows(program in programs(60)) {
         World::new(None).run(&program);
+    }
+
+    /// A file ends at a multiple of 2^62 bytes: here everything happens on both sides of such an end.
+    #[test]
+    fn offsets_of_many_exbibytes_are_like_others(
+        program in programs(60), end in 1..4u64, native in any::<Option<bool>>(),
+    ) {
+        let policy = native.map(|native| if native { Policy::Native } else { Policy::Traced });
+        World::new_at(policy, (end << 62) - 6 * page() as u64).run(&program);
     }
 }

@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::lock::MutexGuard;
-use host_memory::memfd::MemFd;
 use host_memory::page::{HostRange, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::uffd::Protect;
@@ -20,6 +19,7 @@ use crate::object::VmObject;
 use crate::options::Policy;
 use crate::report::no_memory;
 use crate::status::Status;
+use crate::wide::WideFile;
 
 /// Bytes are moved in pieces of this many pages at most, so that no lock is held for long.
 const PIECE_PAGES: usize = 32;
@@ -301,9 +301,7 @@ impl Content<'_> {
         let bytes = pages.start * size..pages.end * size;
         match &self.state.pages(self.memory).home {
             Home::None => {}
-            Home::MemFd { file, .. } => file
-                .punch(in_file(&bytes))
-                .map_err(no_memory("punching a hole"))?,
+            Home::MemFd { file, .. } => file.punch(bytes).map_err(no_memory("punching a hole"))?,
             Home::Private { .. } => {
                 let region = self.private_region();
                 let (policy, engine) = (region.policy, self.engine);
@@ -355,9 +353,7 @@ impl Content<'_> {
     fn set_file_len(&mut self, bytes: u64) -> Result<(), Status> {
         let pages = self.state.pages_mut(self.memory);
         match &mut pages.home {
-            Home::MemFd { file, .. } => file
-                .set_len(bytes.min(longest_file()))
-                .map_err(no_memory("resizing a file")),
+            Home::MemFd { file, .. } => file.set_len(bytes).map_err(no_memory("resizing a file")),
             Home::None | Home::Private { .. } => Ok(()),
         }
     }
@@ -396,11 +392,9 @@ fn zero_native(engine: &Engine, range: HostRange, held: &[HostRange]) -> Result<
 
 impl FamilyState {
     /// The memory's own file, made now if there is none. It begins complete if nothing else holds a page of the memory.
-    pub(crate) fn file(&mut self, memory: MemoryId) -> Result<(LayerId, &mut MemFd), Status> {
+    pub(crate) fn file(&mut self, memory: MemoryId) -> Result<(LayerId, &mut WideFile), Status> {
         if matches!(self.pages(memory).home, Home::None) {
-            let len = self.tree.pages(memory).saturating_mul(page_size() as u64);
-            let file = MemFd::create("cowspace-vmo", len.min(longest_file()))
-                .map_err(no_memory("making a file for a VMO"))?;
+            let file = WideFile::new(self.tree.pages(memory) * page_size() as u64);
             let complete = self.tree.is_blank(memory);
             self.pages_mut(memory).home = Home::MemFd {
                 layer: new_layer_id(),
@@ -422,7 +416,7 @@ impl FamilyState {
             return self.read_layers(memory, into, at);
         };
         let bytes = at..at + into.len() as u64;
-        if *complete && bytes.end <= longest_file() {
+        if *complete {
             return file.read_at(into, at).map_err(no_memory("reading a file"));
         }
         let mut done = at;
@@ -437,7 +431,7 @@ impl FamilyState {
             };
             result = result.and(read);
         };
-        file.data(in_file(&page_bytes(&bytes)), |data| {
+        file.data(page_bytes(&bytes), |data| {
             let data = data.start.max(bytes.start)..data.end.min(bytes.end);
             part(done..data.start, false);
             part(data.clone(), true);
@@ -572,17 +566,6 @@ impl FamilyState {
         }
         Ok(())
     }
-}
-
-/// No file is longer: the kernel's offsets are signed. A VMO can be; what lies behind is zero, and cannot be written (`NO_MEMORY`).
-fn longest_file() -> u64 {
-    let size = page_size() as u64;
-    i64::MAX as u64 / size * size
-}
-
-/// The part of a range of bytes that can lie in a file.
-pub(crate) fn in_file(bytes: &Range<u64>) -> Range<u64> {
-    bytes.start.min(longest_file())..bytes.end.min(longest_file())
 }
 
 /// The whole pages that a range of bytes touches.

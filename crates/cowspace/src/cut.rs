@@ -19,7 +19,7 @@ use host_memory::process;
 use host_memory::reserve::{InstallError, Prepared, Source};
 use host_memory::transfers;
 use host_memory::uffd::{Modes, Protect};
-use page_tree::{LayerId, MemoryId, Place};
+use page_tree::{LayerId, MemoryId};
 
 use crate::content::Bounce;
 use crate::engine::{Engine, Space};
@@ -31,8 +31,9 @@ use crate::private::is_own;
 use crate::report::{no_memory, note};
 use crate::resolver::Tracer;
 use crate::status::Status;
+use crate::wide::{WideFile, WideLayer, mappable};
 
-/// The mappings of one memory, piece by piece: one VMA each.
+/// The mappings of one memory, piece by piece: one VMA each, of one file.
 struct Piece {
     range: HostRange,
     prot: Prot,
@@ -185,13 +186,7 @@ impl Engine {
             .map_err(no_memory("scanning a mapping"))?;
         self.copy_out(range, &changed, &file)?;
         let mut state = vmo.family.lock();
-        state.own_pages(vmo.memory, new_layer_id(), &changed, range, |layer| {
-            Home::MemFd {
-                layer,
-                file,
-                complete: false,
-            }
-        });
+        state.own_pages(vmo.memory, new_layer_id(), &changed, range, file);
         Ok(())
     }
 
@@ -209,7 +204,7 @@ impl Engine {
         }
         let file = new_file(stopped.range.len() as u64)?;
         self.copy_out(stopped.range, &stopped.changed, &file)?;
-        let layer = file.seal().map_err(|(_, error)| seal_status(&error))?;
+        let layer = seal(file.into())?;
         family.lock().own_layer(memory, new_layer_id(), layer)?;
         // From here on a protected page has the bytes that the tree says, so the protection stays. But a transfer of the kernel's that began before it goes on past it: while
         // there may be one the pages count as changed, and the next cut copies them again. One that begins later takes the protection away first, as a store does.
@@ -227,12 +222,12 @@ impl Engine {
         let stopped = self.stop_world()?;
         let copied = self.copy_private(range, &file);
         drop(stopped);
+        let file = WideFile::from(file);
         let mut state = family.lock();
         if copied.map_err(no_memory("copying private pages"))?
             && state.keep_changes(memory, &file)?
         {
-            let layer = file.seal().map_err(|(_, error)| seal_status(&error))?;
-            state.own_layer(memory, new_layer_id(), layer)?;
+            state.own_layer(memory, new_layer_id(), seal(file)?)?;
         }
         Ok(())
     }
@@ -253,25 +248,15 @@ impl Engine {
         let (layer, file, complete) = state.take_file(memory)?;
         drop(state);
 
-        let fresh = if one {
-            None
-        } else {
-            Some(new_file(file.len()))
-        };
+        let fresh = (!one).then(|| WideFile::new(file.len()));
         let replaced = match &fresh {
             None => self.replace(
                 tracer,
                 &pieces,
-                |offset| Source::PrivateUnsealed(&file, offset),
-                tracer.private_modes(Place::In(layer, 0)),
+                (&file, Source::PrivateUnsealed),
+                tracer.private_modes(true),
             ),
-            Some(Ok(fresh)) => self.replace(
-                tracer,
-                &pieces,
-                |offset| Source::Shared(fresh, offset),
-                Modes::MISSING,
-            ),
-            Some(Err(status)) => Err(*status),
+            Some(fresh) => self.replace(tracer, &pieces, (fresh, Source::Shared), Modes::MISSING),
         };
         // All threads are stopped, so if pages are pinned nothing has been stored since, and the file can be put back.
         let sealed = match replaced {
@@ -288,12 +273,12 @@ impl Engine {
                 let end = state.tree.pages(memory);
                 let pages = state.pages_mut(memory);
                 pages.home = match fresh {
-                    Some(Ok(file)) => Home::MemFd {
+                    Some(file) => Home::MemFd {
                         layer: new_layer_id(),
                         file,
                         complete: false,
                     },
-                    _ => {
+                    None => {
                         pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
                         Home::Private {
                             layer: new_layer_id(),
@@ -328,7 +313,8 @@ impl Engine {
         let (layer, file, complete) = family.lock().take_file(memory)?;
         let mut replaced = 0;
         let mapped = pieces.iter().try_for_each(|piece| {
-            let source = Source::PrivateUnsealed(&file, piece.offset());
+            let (file, offset) = file.at(piece.offset())?;
+            let source = Source::PrivateUnsealed(file, offset);
             self.reservation
                 .map(piece.range, source, piece.prot)
                 .inspect(|()| replaced += 1)
@@ -378,9 +364,8 @@ impl Engine {
         if !state.keep_changes(memory, &copy)? {
             return Ok(AfterCut::default());
         }
-        let layer = copy.seal().map_err(|(_, error)| seal_status(&error))?;
         let id = new_layer_id();
-        state.own_layer(memory, id, layer)?;
+        state.own_layer(memory, id, seal(copy)?)?;
         let extents = state.own_extents(memory, id);
         Ok(AfterCut {
             still_own: Some((home, extents)),
@@ -388,8 +373,8 @@ impl Engine {
     }
 
     /// What a file holds at one instant.
-    fn copy_file_stopped(&self, file: &MemFd) -> Result<MemFd, Status> {
-        let copy = new_file(file.len())?;
+    fn copy_file_stopped(&self, file: &WideFile) -> Result<WideFile, Status> {
+        let copy = file.new_like().map_err(no_memory("making a file"))?;
         let mut bounce = Bounce::new()?;
         let len = file.len();
         let stopped = self.stop_world()?;
@@ -417,22 +402,12 @@ impl Engine {
         let stopped = self.protect_private(tracer, family, memory)?;
         let file = new_file(stopped.range.len() as u64)?;
         self.copy_out(stopped.range, &stopped.changed, &file)?;
+        let file = WideFile::from(file);
         // A failure after the first replacement would lose private pages: `replace` does all that can fail before it.
-        self.replace(
-            tracer,
-            &pieces,
-            |offset| Source::Shared(&file, offset),
-            Modes::MISSING,
-        )?;
+        self.replace(tracer, &pieces, (&file, Source::Shared), Modes::MISSING)?;
         let (range, changed) = stopped.keep();
         let mut state = family.lock();
-        state.own_pages(memory, new_layer_id(), &changed, range, |layer| {
-            Home::MemFd {
-                layer,
-                file,
-                complete: false,
-            }
-        });
+        state.own_pages(memory, new_layer_id(), &changed, range, file);
         state.pages_mut(memory).regions[0].backing = Backing::Shared;
         drop(state);
         drop(parked);
@@ -449,15 +424,15 @@ impl Engine {
         let pieces = self.pieces_of(space, family, memory);
         let state = family.lock();
         let range = state.pages(memory).regions[0].range;
-        let file = new_file(range.len() as u64)?;
+        let file = WideFile::from(new_file(range.len() as u64)?);
         state.copy_layers(memory, &file)?;
         drop(state);
+        let (to, _) = file.at(0).map_err(no_memory("making a file"))?;
         let stopped = self.stop_world()?;
-        let copied = self.copy_private(range, &file);
+        let copied = self.copy_private(range, to);
         let mapped = copied.and_then(|_| {
             for (index, piece) in pieces.iter().enumerate() {
-                let source = Source::Shared(&file, piece.offset());
-                match self.reservation.map(piece.range, source, piece.prot) {
+                match self.map_piece(piece, &file) {
                     // Nothing has changed yet.
                     Err(error) if index == 0 => return Err(error),
                     Err(error) => fail_closed("a mapping cannot be replaced", &error),
@@ -554,15 +529,19 @@ impl Engine {
         &self,
         tracer: &Tracer,
         pieces: &[Piece],
-        source: impl Fn(u64) -> Source<'f>,
+        (file, how): (&'f WideFile, fn(&'f MemFd, u64) -> Source<'f>),
         modes: Modes,
     ) -> Result<(), Status> {
         let prepared: Vec<Prepared> = pieces
             .iter()
             .map(|piece| {
-                let prepared = self
-                    .reservation
-                    .prepare(piece.range.len(), source(piece.offset()), piece.prot)
+                let prepared = file
+                    .at(piece.offset())
+                    .and_then(|(file, offset)| {
+                        let source = how(file, offset);
+                        self.reservation
+                            .prepare(piece.range.len(), source, piece.prot)
+                    })
                     .map_err(no_memory("preparing a mapping"))?;
                 tracer
                     .uffd
@@ -585,29 +564,28 @@ impl Engine {
     }
 
     /// Undoes [`Self::replace`] with the file the pieces showed before. No thread has stored anything meanwhile: all wait.
-    fn put_back(&self, tracer: &Tracer, pieces: &[Piece], file: &MemFd, complete: bool) {
+    fn put_back(&self, tracer: &Tracer, pieces: &[Piece], file: &WideFile, complete: bool) {
         if complete {
             for piece in pieces {
-                self.reservation
-                    .map(
-                        piece.range,
-                        Source::Shared(file, piece.offset()),
-                        piece.prot,
-                    )
+                self.map_piece(piece, file)
                     .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
             }
-        } else if let Err(status) = self.replace(
-            tracer,
-            pieces,
-            |offset| Source::Shared(file, offset),
-            Modes::MISSING,
-        ) {
+        } else if let Err(status) =
+            self.replace(tracer, pieces, (file, Source::Shared), Modes::MISSING)
+        {
             fail_closed("a mapping cannot be put back", &status);
         }
     }
 
+    /// Maps a piece of the memory's own file in place, not registered.
+    fn map_piece(&self, piece: &Piece, file: &WideFile) -> std::io::Result<()> {
+        let (file, offset) = file.at(piece.offset())?;
+        let source = Source::Shared(file, offset);
+        self.reservation.map(piece.range, source, piece.prot)
+    }
+
     /// Undoes a private replacement of the whole file that threads may have stored to since.
-    fn merge_back(&self, pieces: &[Piece], file: &MemFd) {
+    fn merge_back(&self, pieces: &[Piece], file: &WideFile) {
         if pieces.is_empty() {
             return;
         }
@@ -621,18 +599,14 @@ impl Engine {
                 .scan(piece.range, PageFlags::PRIVATE, |part, _| {
                     if result.is_ok() {
                         let offset = piece.offset() + (part.start() - piece.range.start()) as u64;
-                        result = self.memory.copy_out(self.reservation, part, file, offset);
+                        result = file.at(offset).and_then(|(file, offset)| {
+                            self.memory.copy_out(self.reservation, part, file, offset)
+                        });
                     }
                 });
             scanned
                 .and(result)
-                .and_then(|()| {
-                    self.reservation.map(
-                        piece.range,
-                        Source::Shared(file, piece.offset()),
-                        piece.prot,
-                    )
-                })
+                .and_then(|()| self.map_piece(piece, file))
                 .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
         }
         drop(stopped);
@@ -672,11 +646,12 @@ impl Engine {
         let mut pieces = Vec::new();
         for region in &state.pages(memory).regions {
             for (range, prot) in self.pieces(space, region) {
-                pieces.push(Piece {
+                let page = region.page_at(range.start());
+                pieces.extend(mappable(range, page).map(|(range, page)| Piece {
                     range,
                     prot,
-                    page: region.page_at(range.start()),
-                });
+                    page,
+                }));
             }
         }
         pieces
@@ -743,7 +718,7 @@ impl FamilyState {
     }
 
     /// Takes a memory's file out of its home. Whoever does that holds the address space or keeps the family locked until there is a home again.
-    fn take_file(&mut self, memory: MemoryId) -> Result<(LayerId, MemFd, bool), Status> {
+    fn take_file(&mut self, memory: MemoryId) -> Result<(LayerId, WideFile, bool), Status> {
         match std::mem::replace(&mut self.pages_mut(memory).home, Home::None) {
             Home::MemFd {
                 layer,
@@ -757,14 +732,14 @@ impl FamilyState {
         }
     }
 
-    /// Pages of `changed` are the memory's own, at their places in a new home.
+    /// Pages of `changed` are the memory's own, at their places in a new home: `file`, which holds nothing else.
     fn own_pages(
         &mut self,
         memory: MemoryId,
         layer: LayerId,
         changed: &[HostRange],
         region: HostRange,
-        home: impl FnOnce(LayerId) -> Home,
+        file: impl Into<WideFile>,
     ) {
         let size = page_size();
         for part in changed {
@@ -772,13 +747,17 @@ impl FamilyState {
             self.tree
                 .own(memory, first..first + part.pages() as u64, layer, first);
         }
-        self.pages_mut(memory).home = home(layer);
+        self.pages_mut(memory).home = Home::MemFd {
+            layer,
+            file: file.into(),
+            complete: false,
+        };
     }
 }
 
 fn copy_bytes(
-    from: &MemFd,
-    to: &MemFd,
+    from: &WideFile,
+    to: &WideFile,
     bytes: Range<u64>,
     bounce: &mut [u8],
 ) -> std::io::Result<()> {
@@ -793,8 +772,14 @@ fn copy_bytes(
     Ok(())
 }
 
+/// A file for the private pages of a mapping.
 fn new_file(len: u64) -> Result<MemFd, Status> {
     MemFd::create("cowspace-vmo", len).map_err(no_memory("making a file"))
+}
+
+/// Seals a file that nobody else has.
+fn seal(file: WideFile) -> Result<WideLayer, Status> {
+    file.seal().map_err(|(_, error)| seal_status(&error))
 }
 
 fn seal_status(error: &SealError) -> Status {

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lock::{Mutex, MutexGuard};
-use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::{HostRange, page_size};
 use page_tree::{LayerId, MemoryId, Run, Tree, VmoId};
 
@@ -33,8 +32,10 @@ use crate::engine::Engine;
 use crate::info::Koid;
 use crate::options::Policy;
 use crate::plan::Plan;
+use crate::signals::{SignalState, Signals};
 use crate::status::Status;
 use crate::stream_size::StreamSize;
+use crate::wide::{WideFile, WideLayer};
 
 /// All VMOs that descend from one, see the module's documentation.
 pub(crate) struct Family(Mutex<FamilyState>);
@@ -43,16 +44,22 @@ pub(crate) struct Family(Mutex<FamilyState>);
 #[derive(Default)]
 pub(crate) struct FamilyState {
     pub(crate) tree: Tree,
-    koids: HashMap<VmoId, Koid>,
+    vmos: HashMap<VmoId, Member>,
     layers: HashMap<LayerId, SealedLayer>,
     /// Layers that nobody ever saw a page of, kept until the family is unlocked.
-    unused: Vec<Arc<Layer>>,
+    unused: Vec<Arc<WideLayer>>,
     memories: HashMap<MemoryId, CowPages>,
+}
+
+/// A VMO of the family.
+struct Member {
+    koid: Koid,
+    signals: Arc<SignalState>,
 }
 
 /// A layer of the family, and how many pages lie in it.
 struct SealedLayer {
-    layer: Arc<Layer>,
+    layer: Arc<WideLayer>,
     held: u64,
 }
 
@@ -69,10 +76,11 @@ pub(crate) struct CowPages {
 pub(crate) enum Home {
     /// Nothing was changed since all of it became layers.
     None,
-    /// Its own file, mapped `MAP_SHARED`. `complete`: pages that are not in the file are zero; else they are what the tree says.
+    /// Its own file, mapped `MAP_SHARED`, with the memory's offsets. `complete`: pages that are not in the file are
+    /// zero; else they are what the tree says.
     MemFd {
         layer: LayerId,
-        file: MemFd,
+        file: WideFile,
         complete: bool,
     },
     /// Private pages of its one mapping.
@@ -117,13 +125,15 @@ impl Family {
 #[must_use = "drop it after the family is unlocked"]
 #[derive(Default)]
 pub(crate) struct Garbage {
-    layers: Vec<Arc<Layer>>,
+    layers: Vec<Arc<WideLayer>>,
     memory: Option<CowPages>,
 }
 
 /// The handler reads a layer through a mapping of it, and must not be the one who makes it: that allocates. A layer that cannot be mapped it reads by the file.
-fn make_alias(layer: &Layer) {
-    let _ = layer.page(0);
+fn make_alias(layer: &WideLayer) {
+    for file in layer.files() {
+        let _ = file.page(0);
+    }
 }
 
 /// A number for a layer or a home, never used twice in a process.
@@ -134,8 +144,21 @@ pub(crate) fn new_layer_id() -> LayerId {
 
 impl FamilyState {
     /// Enters a VMO of the tree; makes its memory if it is the first of it.
-    pub(crate) fn enter(&mut self, vmo: VmoId, koid: Koid, resizable: bool) -> MemoryId {
-        self.koids.insert(vmo, koid);
+    ///
+    /// Children come and go with the family locked, and `VMO_ZERO_CHILDREN` changes in the same critical section: so it is set exactly while there are none.
+    pub(crate) fn enter(
+        &mut self,
+        vmo: VmoId,
+        koid: Koid,
+        signals: &Arc<SignalState>,
+        resizable: bool,
+    ) -> MemoryId {
+        let signals = signals.clone();
+        self.vmos.insert(vmo, Member { koid, signals });
+        if let Some(parent) = self.tree.parent(vmo) {
+            let parent = &self.vmos[&parent].signals;
+            parent.change(Signals::VMO_ZERO_CHILDREN, Signals::NONE);
+        }
         let memory = self.tree.memory(vmo);
         let pages = self.memories.entry(memory).or_insert(CowPages {
             vmos: 0,
@@ -150,8 +173,16 @@ impl FamilyState {
     /// Ends a VMO.
     pub(crate) fn close(&mut self, vmo: VmoId) -> Garbage {
         let memory = self.tree.memory(vmo);
-        self.koids.remove(&vmo);
+        let parent = self.tree.parent(vmo);
+        self.vmos.remove(&vmo);
+        // Its children become the parent's, which thus never has none in between.
         self.tree.close(vmo);
+        if let Some(parent) = parent
+            && self.tree.children(parent) == 0
+        {
+            let parent = &self.vmos[&parent].signals;
+            parent.change(Signals::NONE, Signals::VMO_ZERO_CHILDREN);
+        }
         let pages = self.memories.get_mut(&memory).expect("a VMO has a memory");
         pages.vmos -= 1;
         let ended = pages.vmos == 0;
@@ -178,7 +209,9 @@ impl FamilyState {
     }
 
     pub(crate) fn koid(&self, vmo: VmoId) -> Koid {
-        self.koids.get(&vmo).copied().unwrap_or(Koid::INVALID)
+        self.vmos
+            .get(&vmo)
+            .map_or(Koid::INVALID, |member| member.koid)
     }
 
     pub(crate) fn pages(&self, memory: MemoryId) -> &CowPages {
@@ -206,7 +239,7 @@ impl FamilyState {
     }
 
     /// A sealed layer of the family.
-    pub(crate) fn layer(&self, id: LayerId) -> Option<&Arc<Layer>> {
+    pub(crate) fn layer(&self, id: LayerId) -> Option<&Arc<WideLayer>> {
         self.layers.get(&id).map(|sealed| &sealed.layer)
     }
 
@@ -232,7 +265,7 @@ impl FamilyState {
     }
 
     /// Adds a layer in which `held` pages lie.
-    pub(crate) fn add_layer(&mut self, id: LayerId, layer: Arc<Layer>, held: u64) {
+    pub(crate) fn add_layer(&mut self, id: LayerId, layer: Arc<WideLayer>, held: u64) {
         if Engine::running().is_some_and(|engine| engine.started_tracer().is_some()) {
             make_alias(&layer);
         }
@@ -251,7 +284,7 @@ impl FamilyState {
         &mut self,
         memory: MemoryId,
         id: LayerId,
-        layer: Layer,
+        layer: WideLayer,
     ) -> Result<(), Status> {
         let mut extents = Vec::new();
         layer

@@ -80,6 +80,36 @@ impl<O: Clone> HandleTable<O> {
         self.slots.write().remove(raw)
     }
 
+    /// Closes several handles at one instant. Those that were there are returned with their objects, which
+    /// are the caller's to drop, under no lock.
+    pub(crate) fn remove_all(&self, raw: &[u32]) -> Vec<(u32, O)> {
+        let mut removed = Vec::with_capacity(raw.len());
+        let mut slots = self.slots.write();
+        removed.extend(
+            raw.iter()
+                .filter_map(|&raw| Some((raw, slots.remove(raw)?.0))),
+        );
+        drop(slots);
+        removed
+    }
+
+    /// Whether a value names an object that `is` accepts.
+    pub(crate) fn names(&self, raw: u32, is: impl FnOnce(&O) -> bool) -> bool {
+        let slots = self.slots.read();
+        let entry = |index: usize| slots.slots[index].entry.as_ref();
+        slots
+            .find(raw)
+            .and_then(entry)
+            .is_some_and(|(object, _)| is(object))
+    }
+
+    /// How many handles have an object that `is` picks.
+    pub(crate) fn count(&self, is: impl Fn(&O) -> bool) -> usize {
+        let slots = self.slots.read();
+        let entries = slots.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        entries.filter(|(object, _)| is(object)).count()
+    }
+
     /// Another handle to the same object. In this order: `BAD_HANDLE`; without `DUPLICATE`
     /// `ACCESS_DENIED`; rights that the handle lacks `INVALID_ARGS`.
     pub(crate) fn duplicate(&self, raw: u32, rights: Rights) -> Result<u32, Status> {
@@ -109,7 +139,6 @@ impl<O: Clone> HandleTable<O> {
     }
 
     /// All handles at one instant.
-    #[cfg(test)]
     pub(crate) fn entries(&self) -> Vec<(u32, O, Rights)> {
         let slots = self.slots.read();
         let entry = |(index, slot): (usize, &Slot<O>)| {

@@ -20,6 +20,7 @@ use crate::rights::Rights;
 use crate::status::Status;
 use crate::stream_size::StreamSize;
 use crate::vmo::Vmo;
+use crate::wide::WideLayer;
 
 /// Some VMOs, and the layers they lie in.
 #[derive(Debug, Default)]
@@ -37,6 +38,8 @@ pub struct VmoRecord {
     pub page_size: u64,
     /// The VMO's size in pages.
     pub pages: u64,
+    /// The VMO's stream size in bytes.
+    pub stream_size: u64,
     /// The rights that a handle to the VMO has, as `zx_rights_t`. Of a peer's only those are given that a VMO which cannot be resized can have.
     pub rights: u32,
     /// Where the pages are that are not zero, by rising page, without overlap.
@@ -128,25 +131,31 @@ impl Image {
                 continue;
             };
             let layer = state.layer(id).ok_or(Status::BAD_STATE)?;
-            let layer = *numbers.entry(layer.id()).or_insert_with(|| {
-                self.layers.push(layer.clone());
-                (self.layers.len() - 1) as u32
-            });
-            let (first, pages) = (
-                run.pages.start - window.start,
-                run.pages.end - run.pages.start,
-            );
-            runs.push(PageRun {
-                first,
-                pages,
-                layer,
-                layer_page,
-            });
+            let mut first = run.pages.start - window.start;
+            for (layer, pages) in
+                layer.pages(layer_page..layer_page + run.pages.end - run.pages.start)
+            {
+                let len = pages.end - pages.start;
+                if let Some(layer) = layer {
+                    let number = *numbers.entry(layer.id()).or_insert_with(|| {
+                        self.layers.push(layer.clone());
+                        (self.layers.len() - 1) as u32
+                    });
+                    runs.push(PageRun {
+                        first,
+                        pages: len,
+                        layer: number,
+                        layer_page: pages.start,
+                    });
+                }
+                first += len;
+            }
         }
         Ok(VmoRecord {
             name: vmo.name().as_bytes().to_vec(),
             page_size: page_size() as u64,
             pages: window.end - window.start,
+            stream_size: vmo.stream.get(),
             rights: rights.bits(),
             runs,
         })
@@ -179,7 +188,9 @@ impl VmoRecord {
                 return fail("a run names a layer that is not there");
             };
             let layer_end = run.layer_page.checked_add(run.pages);
-            if layer_end.is_none_or(|layer_end| layer_end > layer.len() / size) {
+            if layer_end
+                .is_none_or(|layer_end| layer_end > layer.len().min(WideLayer::LONGEST_FILE) / size)
+            {
                 return fail("a run lies outside of its layer");
             }
             end = run.first + run.pages;
@@ -201,14 +212,12 @@ impl VmoRecord {
                 .own(vmo, run.first..run.first + run.pages, *id, run.layer_page);
         }
         for (number, (id, held)) in ids {
-            state.add_layer(id, layers[number as usize].clone(), held);
+            let layer = WideLayer::from(layers[number as usize].clone());
+            state.add_layer(id, Arc::new(layer), held);
         }
         let new = NewVmo {
             name: Name::from_bytes_lossy(&self.name),
-            ..NewVmo::new(
-                VmoKind::Root,
-                StreamSize::new(0, self.pages * page_size() as u64),
-            )
+            ..NewVmo::new(VmoKind::Root, StreamSize::new(0, self.stream_size))
         };
         let object = VmObject::new(&family, &mut state, vmo, new);
         drop(state);

@@ -30,7 +30,7 @@
 //! ```text
 //! address space (engine.rs)      the VMAR tree; every map, unmap, protect, snapshot and change of home, and each copy through a private mapping
 //!   family (family.rs)           page tree, layers, homes and regions of one clone family
-//!   fault table (resolver.rs)    address -> family; a leaf, as are the handle table and a VMO's name
+//!   fault table (resolver.rs)    address -> family; a leaf, as are the handle table, a VMO's name, and (but for the handle table) signals
 //! ```
 //!
 //! The fault handler takes the fault table and a family, one after the other, and never the address space. So with a family locked nothing is done that waits
@@ -58,29 +58,39 @@ mod object;
 mod options;
 mod plan;
 mod private;
+mod process;
 mod reconcile;
 mod regions;
 mod report;
 mod resolver;
 mod rights;
+mod signals;
 mod status;
 mod stream_size;
+mod task;
+mod thread;
+mod time;
 mod transfer;
 mod vmar;
 mod vmo;
+mod wide;
 
 pub use discard::VmoLockState;
 pub use engine::{
     default_policy, fault_stats, is_running, record_faults, reserve_address_space,
     set_default_policy,
 };
-pub use handles::{Handle, HandleBased};
+pub use handles::{Handle, HandleBased, Unowned};
 pub use info::{
-    CachePolicy, HandleBasicInfo, Koid, MappingDetails, MapsDetails, MapsInfo, Name, ObjectType,
-    VmarInfo, VmoInfo, VmoInfoFlags,
+    CachePolicy, HandleBasicInfo, HandleCountInfo, Koid, MappingDetails, MapsDetails, MapsInfo,
+    Name, ObjectType, VmarInfo, VmoInfo, VmoInfoFlags,
 };
 pub use options::{Policy, TransferDataOptions, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
+pub use process::Process;
 pub use rights::Rights;
+pub use signals::{Signals, WaitResult};
 pub use status::Status;
+pub use thread::{Thread, ThreadStats};
+pub use time::MonotonicInstant;
 pub use vmar::{Vmar, process_layout, process_maps};
 pub use vmo::Vmo;

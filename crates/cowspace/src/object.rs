@@ -11,14 +11,19 @@ use crate::engine::Engine;
 use crate::family::{Family, FamilyState};
 use crate::handle::new_koid;
 use crate::info::{Koid, Name};
+use crate::process::ProcessObject;
+use crate::signals::{SignalState, Signals};
 use crate::status::Status;
 use crate::stream_size::StreamSize;
+use crate::thread::ThreadObject;
 
 /// What a handle can refer to.
 #[derive(Clone)]
 pub(crate) enum Object {
     Vmo(Arc<VmObject>),
     Vmar(Arc<VmarObject>),
+    Process(Arc<ProcessObject>),
+    Thread(Arc<ThreadObject>),
 }
 
 /// A virtual memory object. It lives while a handle or a mapping refers to it, and ends by leaving its family.
@@ -38,6 +43,7 @@ pub(crate) struct VmObject {
     pub(crate) stream: Arc<StreamSize>,
     /// Made with DISCARDABLE.
     pub(crate) discardable: Option<LockCount>,
+    pub(crate) signals: Arc<SignalState>,
     name: Mutex<Name>,
 }
 
@@ -85,7 +91,8 @@ impl VmObject {
         new: NewVmo,
     ) -> Arc<VmObject> {
         let koid = new_koid();
-        let memory = state.enter(vmo, koid, new.resizable);
+        let signals = Arc::new(SignalState::new(Signals::VMO_ZERO_CHILDREN));
+        let memory = state.enter(vmo, koid, &signals, new.resizable);
         Arc::new(VmObject {
             koid,
             family: family.clone(),
@@ -97,6 +104,7 @@ impl VmObject {
             root_offset: new.root_offset,
             stream: new.stream,
             discardable: new.discardable.then(LockCount::default),
+            signals,
             name: Mutex::new(new.name),
         })
     }
@@ -144,6 +152,46 @@ impl VmarObject {
 }
 
 impl Object {
+    pub(crate) fn koid(&self) -> Koid {
+        match self {
+            Object::Vmo(vmo) => vmo.koid,
+            Object::Vmar(vmar) => vmar.koid,
+            Object::Process(process) => process.koid,
+            Object::Thread(thread) => thread.koid,
+        }
+    }
+
+    /// The object's signals. A VMAR has none.
+    pub(crate) fn signals(&self) -> Option<&Arc<SignalState>> {
+        match self {
+            Object::Vmo(vmo) => Some(&vmo.signals),
+            Object::Vmar(_) => None,
+            Object::Process(process) => Some(&process.signals),
+            Object::Thread(thread) => Some(&thread.signals),
+        }
+    }
+
+    /// The object's name; empty if it has none.
+    pub(crate) fn name(&self) -> Name {
+        match self {
+            Object::Vmo(vmo) => vmo.name(),
+            Object::Vmar(_) => Name::default(),
+            Object::Process(process) => process.name(),
+            Object::Thread(thread) => thread.name(),
+        }
+    }
+
+    /// Names the object. `NOT_SUPPORTED` if it cannot be named.
+    pub(crate) fn set_name(&self, name: Name) -> Result<(), Status> {
+        match self {
+            Object::Vmo(vmo) => vmo.set_name(name),
+            Object::Vmar(_) => return Err(Status::NOT_SUPPORTED),
+            Object::Process(process) => process.set_name(name),
+            Object::Thread(thread) => thread.set_name(name),
+        }
+        Ok(())
+    }
+
     pub(crate) fn vmo(self) -> Result<Arc<VmObject>, Status> {
         match self {
             Object::Vmo(vmo) => Ok(vmo),
@@ -154,6 +202,20 @@ impl Object {
     pub(crate) fn vmar(self) -> Result<Arc<VmarObject>, Status> {
         match self {
             Object::Vmar(vmar) => Ok(vmar),
+            _ => Err(Status::WRONG_TYPE),
+        }
+    }
+
+    pub(crate) fn process(self) -> Result<Arc<ProcessObject>, Status> {
+        match self {
+            Object::Process(process) => Ok(process),
+            _ => Err(Status::WRONG_TYPE),
+        }
+    }
+
+    pub(crate) fn thread(self) -> Result<Arc<ThreadObject>, Status> {
+        match self {
+            Object::Thread(thread) => Ok(thread),
             _ => Err(Status::WRONG_TYPE),
         }
     }

@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::page_size;
 use page_tree::{LayerId, MemoryId, Place, Run};
 
@@ -16,6 +15,7 @@ use crate::family::{Backing, FamilyState, Home, new_layer_id};
 use crate::plan::advance;
 use crate::report::no_memory;
 use crate::status::Status;
+use crate::wide::{WideFile, WideLayer};
 
 /// Pages that the home has, and what the tree says of them.
 #[derive(Default)]
@@ -30,7 +30,7 @@ struct Candidates {
 enum Expected {
     Zeros,
     /// The pages of a layer from this one on.
-    Layer(Arc<Layer>, u64),
+    Layer(Arc<WideLayer>, u64),
 }
 
 /// What to make of a page that the home has and of which the tree says that it is zero.
@@ -191,7 +191,7 @@ impl FamilyState {
         &mut self,
         memory: MemoryId,
         id: LayerId,
-        layer: Layer,
+        layer: WideLayer,
         complete: bool,
     ) {
         let size = page_size() as u64;
@@ -229,7 +229,7 @@ impl FamilyState {
     }
 
     /// Takes the pages out of a copy of what the memory shows that are no changes, so that they stay shared; says whether any are left.
-    pub(crate) fn keep_changes(&self, memory: MemoryId, copy: &MemFd) -> Result<bool, Status> {
+    pub(crate) fn keep_changes(&self, memory: MemoryId, copy: &WideFile) -> Result<bool, Status> {
         let size = page_size() as u64;
         let mut candidates = Candidates::default();
         let mut copied = Vec::new();
@@ -282,9 +282,7 @@ impl FamilyState {
             return Ok(());
         }
         let size = page_size() as u64;
-        let file =
-            host_memory::memfd::MemFd::create("cowspace-vmo", self.tree.pages(memory) * size)
-                .map_err(no_memory("making a file"))?;
+        let file = WideFile::new(self.tree.pages(memory) * size);
         self.copy_runs(&runs, &file)?;
         let Ok(layer) = file.seal() else {
             return Err(Status::NO_MEMORY);
@@ -300,15 +298,11 @@ impl FamilyState {
     }
 
     /// Copies all that lies in layers of what the memory sees to the same places in a file.
-    pub(crate) fn copy_layers(
-        &self,
-        memory: MemoryId,
-        file: &host_memory::memfd::MemFd,
-    ) -> Result<(), Status> {
+    pub(crate) fn copy_layers(&self, memory: MemoryId, file: &WideFile) -> Result<(), Status> {
         self.copy_runs(&self.runs(memory), file)
     }
 
-    fn copy_runs(&self, runs: &[Run], file: &host_memory::memfd::MemFd) -> Result<(), Status> {
+    fn copy_runs(&self, runs: &[Run], file: &WideFile) -> Result<(), Status> {
         let size = page_size() as u64;
         let mut bounce = Bounce::new()?;
         for run in runs {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use host_memory::memfd::Layer;
 use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::reserve::Source;
 use host_memory::uffd::{Modes, Protect, UffdError, Wake};
@@ -23,6 +24,7 @@ use crate::report::no_memory;
 use crate::resolver::Tracer;
 use crate::status::Status;
 use crate::stream_size::StreamSize;
+use crate::wide::mappable;
 
 /// A mapping about to be made: `range` shows the VMO from page `page` of it on.
 pub(crate) struct NewRegion<'a> {
@@ -308,27 +310,43 @@ impl Engine {
                     ((segment.pages.end - segment.pages.start) * size) as usize,
                 )
                 .ok_or(Status::INTERNAL)?;
-            let source = match segment.place {
-                Place::In(id, page) => {
-                    Source::Private(state.layer(id).ok_or(Status::INTERNAL)?, page * size)
-                }
-                Place::Zero => Source::Anonymous,
+            let Place::In(id, page) = segment.place else {
+                self.map_layer(part, None, policy)?;
+                continue;
             };
-            self.reservation
-                .map(part, source, Prot::empty())
-                .map_err(no_memory("mapping a layer"))?;
-            if policy == Policy::Traced {
-                let tracer = self.tracer().ok_or(Status::INTERNAL)?;
-                tracer
-                    .uffd
-                    .register(self.reservation, part, tracer.private_modes(segment.place))
-                    .map_err(no_memory("registering a mapping"))?;
+            let layer = state.layer(id).ok_or(Status::INTERNAL)?;
+            for (part, page) in mappable(part, page) {
+                self.map_layer(part, layer.at(page * size), policy)?;
             }
         }
         if policy == Policy::Native {
             self.fill_exceptions(state, &runs, &plan, range)?;
         }
         Ok(plan)
+    }
+
+    /// Maps a file of a layer from an offset on, or zeros, privately.
+    fn map_layer(
+        &self,
+        at: HostRange,
+        layer: Option<(&Arc<Layer>, u64)>,
+        policy: Policy,
+    ) -> Result<(), Status> {
+        let source = match layer {
+            Some((layer, offset)) => Source::Private(layer, offset),
+            None => Source::Anonymous,
+        };
+        self.reservation
+            .map(at, source, Prot::empty())
+            .map_err(no_memory("mapping a layer"))?;
+        if policy == Policy::Traced {
+            let tracer = self.tracer().ok_or(Status::INTERNAL)?;
+            tracer
+                .uffd
+                .register(self.reservation, at, tracer.private_modes(layer.is_some()))
+                .map_err(no_memory("registering a mapping"))?;
+        }
+        Ok(())
     }
 
     /// Copies in what the mapping shows wrong, before anybody can look.
@@ -427,10 +445,14 @@ impl Engine {
         let Home::MemFd { file, complete, .. } = &state.pages(memory).home else {
             return Err(Status::INTERNAL);
         };
-        let offset = page * page_size() as u64;
-        self.reservation
-            .map(range, Source::Shared(file, offset), Prot::empty())
-            .map_err(no_memory("mapping a file"))?;
+        for (part, page) in mappable(range, page) {
+            file.at(page * page_size() as u64)
+                .and_then(|(file, offset)| {
+                    let source = Source::Shared(file, offset);
+                    self.reservation.map(part, source, Prot::empty())
+                })
+                .map_err(no_memory("mapping a file"))?;
+        }
         if !complete {
             let tracer = self.tracer().ok_or(Status::INTERNAL)?;
             tracer

@@ -78,10 +78,10 @@ impl Tracer {
             .ok()
     }
 
-    /// How a private mapping is registered, over a layer or as anonymous memory (which has no pages to map without copying).
-    pub(crate) fn private_modes(&self, place: Place) -> Modes {
+    /// How a private mapping is registered, over a file or as anonymous memory (which has no pages to map without copying).
+    pub(crate) fn private_modes(&self, file: bool) -> Modes {
         let mut modes = Modes::MISSING;
-        modes.set(Modes::MINOR, place != Place::Zero);
+        modes.set(Modes::MINOR, file);
         modes.set(Modes::WP, self.writes);
         modes
     }
@@ -178,7 +178,10 @@ impl EngineResolver {
             }
             // The layer has no page there: the tree counts a page that was committed and never touched.
             (true, FaultKind::Missing, _) => zeros(fault, install),
-            _ => install.copy_layer(bytes, offset, protect),
+            _ => match bytes.at(offset) {
+                Some((layer, offset)) => install.copy_layer(layer, offset, protect),
+                None => zeros(fault, install),
+            },
         }
     }
 
@@ -228,7 +231,10 @@ fn resolve_shared(
                 Home::MemFd {
                     complete: false, ..
                 },
-            ) => install.copy_layer(bytes, layer_page * page_size() as u64, Protect::None),
+            ) => match bytes.at(layer_page * page_size() as u64) {
+                Some((layer, offset)) => install.copy_layer(layer, offset, Protect::None),
+                None => install.zero(),
+            },
             // In its own file, or in a complete one: what is not there is zero.
             _ => install.zero(),
         },

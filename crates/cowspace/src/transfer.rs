@@ -11,7 +11,7 @@ use host_memory::page::page_size;
 use host_memory::transfers;
 use page_tree::Place;
 
-use crate::content::{Bounce, Content, in_file};
+use crate::content::{Bounce, Content};
 use crate::engine::Engine;
 use crate::family::Home;
 use crate::object::VmObject;
@@ -98,7 +98,12 @@ impl Transfer<'_> {
         }
 
         let backwards = one_memory && source.start < target.start;
-        let mut steps = self.from.content(self.engine).steps(source)?;
+        let content = self.from.content(self.engine);
+        let source = self
+            .from
+            .memory_bytes(&content.state, self.src_offset, length)?;
+        let mut steps = content.steps(source)?;
+        drop(content);
         if backwards {
             steps.reverse();
         }
@@ -139,7 +144,7 @@ impl Transfer<'_> {
                 complete: false,
                 ..
             } if sealed => file
-                .punch(in_file(&target))
+                .punch(target.clone())
                 .map_err(no_memory("punching a hole"))?,
             _ => return Ok(false),
         }
@@ -241,7 +246,7 @@ impl Content<'_> {
         match &self.state.pages(self.memory).home {
             Home::None => {}
             Home::MemFd { file, .. } => file
-                .data(in_file(range), |bytes| found.push(bytes))
+                .data(range.clone(), |bytes| found.push(bytes))
                 .map_err(no_memory("reading a file's extents"))?,
             Home::Private { .. } => {
                 let region = self.private_region();

@@ -5,6 +5,7 @@
 mod content;
 mod discardable;
 mod handles;
+mod large;
 mod looking;
 mod making;
 mod operations;

@@ -1,6 +1,7 @@
 //! The stream size: where it comes from, what setting it does, and mappings that end with it.
 
 use super::*;
+use cowspace::image::Image;
 
 const BEYOND: VmarFlags = VmarFlags::FAULT_BEYOND_STREAM_SIZE.union(VmarFlags::ALLOW_FAULTS);
 
@@ -40,6 +41,17 @@ fn it_starts_as_asked_for() {
     let kind = VmoChildOptions::SNAPSHOT;
     let child = region.vmar.create_vmo_child(kind, region.at(1), 2 * page());
     assert_eq!(child.expect("mapped").get_stream_size(), Ok(bytes(2)));
+}
+
+#[test]
+fn images_carry_it() {
+    let clone = child(&numbered(2), VmoChildOptions::SNAPSHOT, 0, bytes(1) + 5);
+    let image = Image::capture(&[&clone]).expect("nobody has written to it");
+    let layers = image.layers().into_iter();
+    let layers = layers.map(|layer| layer.try_clone_to_owned().expect("a descriptor"));
+    let built = Image::build(image.records().to_vec(), layers.collect()).expect("it was captured");
+    assert_eq!(built[0].get_stream_size(), Ok(bytes(1) + 5));
+    assert_eq!(firsts(&built[0], 2), [1, 2]);
 }
 
 #[test]

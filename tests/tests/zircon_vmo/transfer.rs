@@ -340,7 +340,7 @@ fn slices_and_references_are_the_memory_itself() {
 
 #[test]
 fn a_transfer_costs_what_is_there() {
-    let size = 1u64 << 46;
+    let size = below_2_64(64);
     let (to, from) = (Vmo::create(size), Vmo::create(size));
     let (to, from) = (to.expect("size costs nothing"), from.expect("nor here"));
     for vmo in [&to, &from] {
