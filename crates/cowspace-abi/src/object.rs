@@ -181,7 +181,7 @@ pub(crate) fn get_property(
     if value.is_null() {
         return Err(Status::INVALID_ARGS);
     }
-    let object_type = needs(handle, Rights::GET_PROPERTY)?;
+    needs(handle, Rights::GET_PROPERTY)?;
     let room = |len: usize| {
         if size >= len {
             Ok(())
@@ -192,13 +192,7 @@ pub(crate) fn get_property(
     match property {
         property::NAME => {
             room(Name::default().into_raw().len())?;
-            let name = match object_type {
-                ObjectType::PROCESS => object::<Process>(handle).get_name(),
-                ObjectType::THREAD => object::<Thread>(handle).get_name(),
-                // A VMAR has no name, and no handle to one the right.
-                _ => object::<Vmo>(handle).get_name(),
-            };
-            value.write(0, &name?.into_raw())
+            value.write(0, &object::<Handle>(handle).get_name()?.into_raw())
         }
         property::VMO_CONTENT_SIZE => {
             room(size_of::<u64>())?;
@@ -223,12 +217,7 @@ pub(crate) fn set_property(
             let mut bytes = Name::default().into_raw();
             let len = size.min(bytes.len() - 1);
             value.read(0, &mut bytes[..len])?;
-            let name = Name::from_bytes_lossy(&bytes);
-            match object_type {
-                ObjectType::PROCESS => object::<Process>(handle).set_name(&name),
-                ObjectType::THREAD => object::<Thread>(handle).set_name(&name),
-                _ => object::<Vmo>(handle).set_name(&name),
-            }
+            object::<Handle>(handle).set_name(&Name::from_bytes_lossy(&bytes))
         }
         property::VMO_CONTENT_SIZE => {
             needs(handle, Rights::WRITE)?;

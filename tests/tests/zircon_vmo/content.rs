@@ -190,3 +190,67 @@ fn mappings_of_what_cannot_be_resized_fault_behind_the_end() {
         }
     }
 }
+
+#[test]
+fn reading_and_writing_by_callback() {
+    let vmo = numbered(100);
+    let (offset, len) = (bytes(1) - 3, bytes(90) + 7);
+    let mut all = Vec::new();
+    let read = vmo.read_with(offset, len, |piece| {
+        // Nothing is locked: the VMO itself can be used.
+        let mut again = vec![0; piece.len()];
+        vmo.read(&mut again, offset + all.len() as u64)?;
+        assert_eq!(again, piece);
+        all.extend_from_slice(piece);
+        Ok(())
+    });
+    assert_eq!((read, all.len() as u64), (Ok(()), len));
+
+    let target = Vmo::create(bytes(100)).expect("a VMO");
+    let mut done = 0;
+    let write = target.write_with(offset, len, |piece| {
+        target.write(b"in between", 0)?;
+        piece.copy_from_slice(&all[done..done + piece.len()]);
+        done += piece.len();
+        Ok(())
+    });
+    assert_eq!((write, done as u64), (Ok(()), len));
+    let mut back = vec![0; all.len()];
+    target.read(&mut back, offset).expect("the bytes");
+    assert_eq!(back, all);
+}
+
+#[test]
+fn a_callback_that_fails_ends_the_call() {
+    let vmo = numbered(100);
+    let mut calls = 0;
+    let read = vmo.read_with(0, bytes(100), |_| {
+        calls += 1;
+        Err(Status::NOT_FOUND)
+    });
+    let write = vmo.write_with(0, bytes(100), |piece| {
+        calls += 1;
+        piece.fill(0xEE);
+        Err(Status::ACCESS_DENIED)
+    });
+    assert_eq!(
+        (read, write),
+        (Err(Status::NOT_FOUND), Err(Status::ACCESS_DENIED))
+    );
+    assert_eq!(calls, 2);
+    let mut first = [0; 1];
+    vmo.read(&mut first, 0).expect("a byte");
+    assert_ne!(first, [0xEE], "the piece is not written");
+    // Ranges and rights come first; for no bytes nothing is called.
+    let never_read = |_: &[u8]| -> Result<(), Status> { panic!("called") };
+    let never_write = |_: &mut [u8]| -> Result<(), Status> { panic!("called") };
+    assert_eq!(vmo.read_with(bytes(100), 0, never_read), Ok(()));
+    assert_eq!(vmo.write_with(bytes(100), 0, never_write), Ok(()));
+    let out = Err(Status::OUT_OF_RANGE);
+    assert_eq!(vmo.read_with(bytes(100), 1, never_read), out);
+    assert_eq!(vmo.write_with(u64::MAX, 2, never_write), out);
+    let plain = vmo.duplicate_handle(Rights::NONE).expect("a handle");
+    let denied = Err(Status::ACCESS_DENIED);
+    assert_eq!(plain.read_with(u64::MAX, 2, never_read), denied);
+    assert_eq!(plain.write_with(u64::MAX, 2, never_write), denied);
+}
