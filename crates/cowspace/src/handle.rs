@@ -80,6 +80,28 @@ impl<O: Clone> HandleTable<O> {
         self.slots.write().remove(raw)
     }
 
+    /// Closes several handles at one instant; values that are none are left out. The objects are the caller's
+    /// to drop, under no lock.
+    pub(crate) fn remove_all(&self, raw: &[u32]) -> Vec<(O, Rights)> {
+        let mut removed = Vec::with_capacity(raw.len());
+        let mut slots = self.slots.write();
+        removed.extend(raw.iter().filter_map(|&raw| slots.remove(raw)));
+        drop(slots);
+        removed
+    }
+
+    /// Whether a value names an object.
+    pub(crate) fn contains(&self, raw: u32) -> bool {
+        self.slots.read().find(raw).is_some()
+    }
+
+    /// How many handles have an object that `is` picks.
+    pub(crate) fn count(&self, is: impl Fn(&O) -> bool) -> usize {
+        let slots = self.slots.read();
+        let entries = slots.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        entries.filter(|(object, _)| is(object)).count()
+    }
+
     /// Another handle to the same object. In this order: `BAD_HANDLE`; without `DUPLICATE`
     /// `ACCESS_DENIED`; rights that the handle lacks `INVALID_ARGS`.
     pub(crate) fn duplicate(&self, raw: u32, rights: Rights) -> Result<u32, Status> {

@@ -1,11 +1,12 @@
 //! Handles as a program holds them.
 
 use std::fmt;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::info::{HandleBasicInfo, Koid, ObjectType};
+use crate::info::{HandleBasicInfo, HandleCountInfo, Koid, ObjectType};
 use crate::object::{Object, VmObject, VmarObject};
 use crate::rights::Rights;
 use crate::status::Status;
@@ -32,6 +33,36 @@ impl Handle {
     /// The value, as `zx_handle_t`.
     pub fn raw_handle(&self) -> u32 {
         self.0
+    }
+
+    /// Closes the handle of a value that nobody owns as a [`Handle`]. 0 is nobody's handle and may be closed. `zx_handle_close`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`.
+    pub fn close_raw(raw: u32) -> Result<(), Status> {
+        Handle::close_many(&[raw])
+    }
+
+    /// Closes all of the handles at one instant, passing over zeros. `zx_handle_close_many`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE` if a value is no handle, or stands there twice; the others are closed all the same.
+    pub fn close_many(raw: &[u32]) -> Result<(), Status> {
+        let engine = Engine::get()?;
+        let closed = engine.handles.remove_all(raw).len();
+        let asked = raw.iter().filter(|&&raw| raw != 0).count();
+        if closed == asked {
+            Ok(())
+        } else {
+            Err(Status::BAD_HANDLE)
+        }
+    }
+
+    /// Whether it is a handle of this process. `ZX_INFO_HANDLE_VALID`, which answers `BAD_HANDLE` where this is false.
+    pub fn is_valid(&self) -> bool {
+        Engine::running().is_some_and(|engine| engine.handles.contains(self.0))
     }
 
     pub(crate) fn new(engine: &Engine, object: Object, rights: Rights) -> Result<Handle, Status> {
@@ -128,15 +159,34 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     /// `BAD_HANDLE`.
     fn basic_info(&self) -> Result<HandleBasicInfo, Status> {
         let (object, rights) = self.as_ref().object(Engine::get()?)?;
-        let (koid, object_type) = match &object {
-            Object::Vmo(vmo) => (vmo.koid, ObjectType::VMO),
-            Object::Vmar(vmar) => (vmar.koid, ObjectType::VMAR),
+        let object_type = match &object {
+            Object::Vmo(_) => ObjectType::VMO,
+            Object::Vmar(_) => ObjectType::VMAR,
         };
         Ok(HandleBasicInfo {
-            koid,
+            koid: object.koid(),
             rights,
             object_type,
             related_koid: Koid::INVALID,
+        })
+    }
+
+    /// How many handles there are to the object, in all threads of the process. Looks at all handles of the process. `ZX_INFO_HANDLE_COUNT`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`; `ACCESS_DENIED` without `INSPECT`.
+    fn count_info(&self) -> Result<HandleCountInfo, Status> {
+        let engine = Engine::get()?;
+        let (object, rights) = self.as_ref().object(engine)?;
+        if !rights.contains(Rights::INSPECT) {
+            return Err(Status::ACCESS_DENIED);
+        }
+        let koid = object.koid();
+        let count = engine.handles.count(|other| other.koid() == koid);
+        Ok(HandleCountInfo {
+            // There are a million values.
+            handle_count: count as u32,
         })
     }
 
@@ -151,5 +201,31 @@ impl HandleBased for Handle {}
 impl AsRef<Handle> for Handle {
     fn as_ref(&self) -> &Handle {
         self
+    }
+}
+
+/// A handle that somebody else owns: it can be used like one's own, and is not closed when it is dropped.
+///
+/// For C programs, which keep plain values: `Unowned::<Vmo>::from_raw_handle(raw).get_size()`.
+pub struct Unowned<T: HandleBased>(ManuallyDrop<T>);
+
+impl<T: HandleBased> Unowned<T> {
+    /// The handle of a value. If it is none, or one of another type, or closed meanwhile, calls answer as Zircon's do.
+    pub fn from_raw_handle(raw: u32) -> Unowned<T> {
+        Unowned(ManuallyDrop::new(Handle::from_raw(raw).into()))
+    }
+}
+
+impl<T: HandleBased> Deref for Unowned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: HandleBased> fmt::Debug for Unowned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unowned({:?})", self.0.as_ref())
     }
 }

@@ -118,6 +118,13 @@ pub struct HandleBasicInfo {
     pub related_koid: Koid,
 }
 
+/// What `ZX_INFO_HANDLE_COUNT` says of a handle's object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandleCountInfo {
+    /// Handles to the object.
+    pub handle_count: u32,
+}
+
 /// How the processor caches a VMO's memory, as `zx_cache_policy_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u32)]

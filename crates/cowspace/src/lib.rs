@@ -70,10 +70,10 @@ pub use engine::{
     default_policy, fault_stats, is_running, record_faults, reserve_address_space,
     set_default_policy,
 };
-pub use handles::{Handle, HandleBased};
+pub use handles::{Handle, HandleBased, Unowned};
 pub use info::{
-    CachePolicy, HandleBasicInfo, Koid, MappingDetails, MapsDetails, MapsInfo, Name, ObjectType,
-    VmarInfo, VmoInfo, VmoInfoFlags,
+    CachePolicy, HandleBasicInfo, HandleCountInfo, Koid, MappingDetails, MapsDetails, MapsInfo,
+    Name, ObjectType, VmarInfo, VmoInfo, VmoInfoFlags,
 };
 pub use options::{Policy, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
 pub use rights::Rights;

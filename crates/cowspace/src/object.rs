@@ -133,6 +133,13 @@ impl VmarObject {
 }
 
 impl Object {
+    pub(crate) fn koid(&self) -> Koid {
+        match self {
+            Object::Vmo(vmo) => vmo.koid,
+            Object::Vmar(vmar) => vmar.koid,
+        }
+    }
+
     pub(crate) fn vmo(self) -> Result<Arc<VmObject>, Status> {
         match self {
             Object::Vmo(vmo) => Ok(vmo),
