@@ -33,6 +33,7 @@ use crate::engine::Engine;
 use crate::info::Koid;
 use crate::options::Policy;
 use crate::plan::Plan;
+use crate::signals::{SignalState, Signals};
 use crate::status::Status;
 
 /// All VMOs that descend from one, see the module's documentation.
@@ -42,11 +43,17 @@ pub(crate) struct Family(Mutex<FamilyState>);
 #[derive(Default)]
 pub(crate) struct FamilyState {
     pub(crate) tree: Tree,
-    koids: HashMap<VmoId, Koid>,
+    vmos: HashMap<VmoId, Member>,
     layers: HashMap<LayerId, SealedLayer>,
     /// Layers that nobody ever saw a page of, kept until the family is unlocked.
     unused: Vec<Arc<Layer>>,
     memories: HashMap<MemoryId, CowPages>,
+}
+
+/// A VMO of the family.
+struct Member {
+    koid: Koid,
+    signals: Arc<SignalState>,
 }
 
 /// A layer of the family, and how many pages lie in it.
@@ -131,8 +138,21 @@ pub(crate) fn new_layer_id() -> LayerId {
 
 impl FamilyState {
     /// Enters a VMO of the tree; makes its memory if it is the first of it.
-    pub(crate) fn enter(&mut self, vmo: VmoId, koid: Koid, resizable: bool) -> MemoryId {
-        self.koids.insert(vmo, koid);
+    ///
+    /// Children come and go with the family locked, and `VMO_ZERO_CHILDREN` changes in the same critical section: so it is set exactly while there are none.
+    pub(crate) fn enter(
+        &mut self,
+        vmo: VmoId,
+        koid: Koid,
+        signals: &Arc<SignalState>,
+        resizable: bool,
+    ) -> MemoryId {
+        let signals = signals.clone();
+        self.vmos.insert(vmo, Member { koid, signals });
+        if let Some(parent) = self.tree.parent(vmo) {
+            let parent = &self.vmos[&parent].signals;
+            parent.change(Signals::VMO_ZERO_CHILDREN, Signals::NONE);
+        }
         let memory = self.tree.memory(vmo);
         let pages = self.memories.entry(memory).or_insert(CowPages {
             vmos: 0,
@@ -147,8 +167,16 @@ impl FamilyState {
     /// Ends a VMO.
     pub(crate) fn close(&mut self, vmo: VmoId) -> Garbage {
         let memory = self.tree.memory(vmo);
-        self.koids.remove(&vmo);
+        let parent = self.tree.parent(vmo);
+        self.vmos.remove(&vmo);
+        // Its children become the parent's, which thus never has none in between.
         self.tree.close(vmo);
+        if let Some(parent) = parent
+            && self.tree.children(parent) == 0
+        {
+            let parent = &self.vmos[&parent].signals;
+            parent.change(Signals::NONE, Signals::VMO_ZERO_CHILDREN);
+        }
         let pages = self.memories.get_mut(&memory).expect("a VMO has a memory");
         pages.vmos -= 1;
         let ended = pages.vmos == 0;
@@ -175,7 +203,9 @@ impl FamilyState {
     }
 
     pub(crate) fn koid(&self, vmo: VmoId) -> Koid {
-        self.koids.get(&vmo).copied().unwrap_or(Koid::INVALID)
+        self.vmos
+            .get(&vmo)
+            .map_or(Koid::INVALID, |member| member.koid)
     }
 
     pub(crate) fn pages(&self, memory: MemoryId) -> &CowPages {

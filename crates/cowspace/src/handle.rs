@@ -80,19 +80,27 @@ impl<O: Clone> HandleTable<O> {
         self.slots.write().remove(raw)
     }
 
-    /// Closes several handles at one instant; values that are none are left out. The objects are the caller's
-    /// to drop, under no lock.
-    pub(crate) fn remove_all(&self, raw: &[u32]) -> Vec<(O, Rights)> {
+    /// Closes several handles at one instant. Those that were there are returned with their objects, which
+    /// are the caller's to drop, under no lock.
+    pub(crate) fn remove_all(&self, raw: &[u32]) -> Vec<(u32, O)> {
         let mut removed = Vec::with_capacity(raw.len());
         let mut slots = self.slots.write();
-        removed.extend(raw.iter().filter_map(|&raw| slots.remove(raw)));
+        removed.extend(
+            raw.iter()
+                .filter_map(|&raw| Some((raw, slots.remove(raw)?.0))),
+        );
         drop(slots);
         removed
     }
 
-    /// Whether a value names an object.
-    pub(crate) fn contains(&self, raw: u32) -> bool {
-        self.slots.read().find(raw).is_some()
+    /// Whether a value names an object that `is` accepts.
+    pub(crate) fn names(&self, raw: u32, is: impl FnOnce(&O) -> bool) -> bool {
+        let slots = self.slots.read();
+        let entry = |index: usize| slots.slots[index].entry.as_ref();
+        slots
+            .find(raw)
+            .and_then(entry)
+            .is_some_and(|(object, _)| is(object))
     }
 
     /// How many handles have an object that `is` picks.

@@ -9,7 +9,9 @@ use crate::engine::Engine;
 use crate::info::{HandleBasicInfo, HandleCountInfo, Koid, ObjectType};
 use crate::object::{Object, VmObject, VmarObject};
 use crate::rights::Rights;
+use crate::signals::{SignalState, Signals, WaitResult};
 use crate::status::Status;
+use crate::time::MonotonicInstant;
 
 /// A handle of this process: a reference to an object, with rights. Dropping it closes it.
 ///
@@ -51,18 +53,18 @@ impl Handle {
     /// `BAD_HANDLE` if a value is no handle, or stands there twice; the others are closed all the same.
     pub fn close_many(raw: &[u32]) -> Result<(), Status> {
         let engine = Engine::get()?;
-        let closed = engine.handles.remove_all(raw).len();
+        let closed = engine.handles.remove_all(raw);
         let asked = raw.iter().filter(|&&raw| raw != 0).count();
-        if closed == asked {
-            Ok(())
-        } else {
-            Err(Status::BAD_HANDLE)
+        let all = closed.len() == asked;
+        for (raw, object) in closed {
+            end_waits(raw, &object);
         }
+        if all { Ok(()) } else { Err(Status::BAD_HANDLE) }
     }
 
     /// Whether it is a handle of this process. `ZX_INFO_HANDLE_VALID`, which answers `BAD_HANDLE` where this is false.
     pub fn is_valid(&self) -> bool {
-        Engine::running().is_some_and(|engine| engine.handles.contains(self.0))
+        Engine::running().is_some_and(|engine| engine.handles.names(self.0, |_| true))
     }
 
     pub(crate) fn new(engine: &Engine, object: Object, rights: Rights) -> Result<Handle, Status> {
@@ -107,9 +109,18 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if let Some(engine) = Engine::running() {
-            // The object may end here, with the table unlocked.
-            drop(engine.handles.remove(self.0));
+            if let Some((object, _)) = engine.handles.remove(self.0) {
+                end_waits(self.0, &object);
+            }
+            // The object may have ended here, with the table unlocked.
         }
+    }
+}
+
+/// Tells those who wait on a handle that was just closed.
+fn end_waits(raw: u32, object: &Object) {
+    if let Some(signals) = object.signals() {
+        signals.handle_closed(raw);
     }
 }
 
@@ -146,10 +157,13 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     /// `BAD_HANDLE`; `INVALID_ARGS` if `rights` has one that this handle lacks.
     fn replace_handle(self, rights: Rights) -> Result<Self, Status> {
         let engine = Engine::get()?;
-        engine
-            .handles
-            .replace(self.into().into_raw(), rights)
-            .map(|raw| Handle(raw).into())
+        let raw = self.into().into_raw();
+        let object = engine.handles.get(raw);
+        let replaced = engine.handles.replace(raw, rights);
+        if let Some((object, _)) = object {
+            end_waits(raw, &object);
+        }
+        replaced.map(|raw| Handle(raw).into())
     }
 
     /// What the handle refers to and allows. `ZX_INFO_HANDLE_BASIC`.
@@ -190,6 +204,39 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
         })
     }
 
+    /// Takes user signals of the object away, then adds some. `zx_object_signal`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`; `ACCESS_DENIED` without `SIGNAL`; `INVALID_ARGS` for another bit than those of `USER_ALL`.
+    fn signal(&self, clear: Signals, set: Signals) -> Result<(), Status> {
+        let signals = signals_of(self.as_ref(), Engine::get()?, Rights::SIGNAL)?.1;
+        if !Signals::USER_ALL.contains(clear | set) {
+            return Err(Status::INVALID_ARGS);
+        }
+        signals.change(clear, set);
+        Ok(())
+    }
+
+    /// Waits until the object has one of `signals`, which it may have already, even with the deadline passed; until the handle is closed, or until the deadline, never
+    /// ending before. `zx_object_wait_one`.
+    ///
+    /// The wait does not keep the object alive.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`; `ACCESS_DENIED` without `WAIT`.
+    fn wait_one(&self, signals: Signals, deadline: MonotonicInstant) -> WaitResult {
+        let wait = || {
+            let engine = Engine::get()?;
+            let (koid, state) = signals_of(self.as_ref(), engine, Rights::WAIT)?;
+            let raw = self.raw_handle();
+            let is_open = || engine.handles.names(raw, |object| object.koid() == koid);
+            Ok(state.wait(raw, signals, deadline, is_open))
+        };
+        wait().unwrap_or_else(WaitResult::Err)
+    }
+
     /// Gives the typed handle up for the plain one.
     fn into_handle(self) -> Handle {
         self.into()
@@ -197,6 +244,21 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
 }
 
 impl HandleBased for Handle {}
+
+/// The signals of a handle's object, if the handle has `right`. The object itself is let go.
+fn signals_of(
+    handle: &Handle,
+    engine: &Engine,
+    right: Rights,
+) -> Result<(Koid, Arc<SignalState>), Status> {
+    let (object, rights) = handle.object(engine)?;
+    if !rights.contains(right) {
+        return Err(Status::ACCESS_DENIED);
+    }
+    // Zircon's answer for what cannot be waited for; no handle to a VMAR has a right that leads here.
+    let signals = object.signals().ok_or(Status::NOT_SUPPORTED)?;
+    Ok((object.koid(), signals.clone()))
+}
 
 impl AsRef<Handle> for Handle {
     fn as_ref(&self) -> &Handle {

@@ -30,7 +30,7 @@
 //! ```text
 //! address space (engine.rs)      the VMAR tree; every map, unmap, protect, snapshot and change of home, and each copy through a private mapping
 //!   family (family.rs)           page tree, layers, homes and regions of one clone family
-//!   fault table (resolver.rs)    address -> family; a leaf, as are the handle table and a VMO's name
+//!   fault table (resolver.rs)    address -> family; a leaf, as are the handle table, a VMO's name, and (but for the handle table) signals
 //! ```
 //!
 //! The fault handler takes the fault table and a family, one after the other, and never the address space. So with a family locked nothing is done that waits
@@ -62,7 +62,9 @@ mod regions;
 mod report;
 mod resolver;
 mod rights;
+mod signals;
 mod status;
+mod time;
 mod vmar;
 mod vmo;
 
@@ -77,6 +79,8 @@ pub use info::{
 };
 pub use options::{Policy, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
 pub use rights::Rights;
+pub use signals::{Signals, WaitResult};
 pub use status::Status;
+pub use time::MonotonicInstant;
 pub use vmar::{Vmar, process_layout, process_maps};
 pub use vmo::Vmo;

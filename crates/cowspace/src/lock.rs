@@ -6,7 +6,8 @@
 //! A panic under a lock is a bug of the engine; the state is not given up for it, so that other threads' memory stays reachable.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Condvar, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 #[derive(Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
@@ -14,7 +15,7 @@ pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 /// A locked [`Mutex`].
 pub(crate) struct MutexGuard<'a, T> {
     lock: &'a Mutex<T>,
-    /// `None` only inside of [`MutexGuard::unlocked`].
+    /// `None` only inside of [`MutexGuard::unlocked`] and [`MutexGuard::wait`].
     guard: Option<std::sync::MutexGuard<'a, T>>,
 }
 
@@ -39,6 +40,20 @@ impl<T> MutexGuard<'_, T> {
         let result = f();
         *self = self.lock.lock();
         result
+    }
+
+    /// Sleeps with the lock released until `changed` is notified, so long at most, or for no reason.
+    pub(crate) fn wait(&mut self, changed: &Condvar, at_most: Option<Duration>) {
+        let Some(guard) = self.guard.take() else {
+            return;
+        };
+        self.guard = Some(match at_most {
+            None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            Some(at_most) => {
+                let woken = changed.wait_timeout(guard, at_most);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        });
     }
 }
 

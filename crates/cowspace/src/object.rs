@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::family::{Family, FamilyState};
 use crate::handle::new_koid;
 use crate::info::{Koid, Name};
+use crate::signals::{SignalState, Signals};
 use crate::status::Status;
 
 /// What a handle can refer to.
@@ -33,6 +34,7 @@ pub(crate) struct VmObject {
     pub(crate) immutable: bool,
     /// The sum of the offsets of the clones and slices on the way from the family's root, in bytes.
     pub(crate) root_offset: u64,
+    pub(crate) signals: Arc<SignalState>,
     name: Mutex<Name>,
 }
 
@@ -76,7 +78,8 @@ impl VmObject {
         new: NewVmo,
     ) -> Arc<VmObject> {
         let koid = new_koid();
-        let memory = state.enter(vmo, koid, new.resizable);
+        let signals = Arc::new(SignalState::new(Signals::VMO_ZERO_CHILDREN));
+        let memory = state.enter(vmo, koid, &signals, new.resizable);
         Arc::new(VmObject {
             koid,
             family: family.clone(),
@@ -86,6 +89,7 @@ impl VmObject {
             resizable: new.resizable,
             immutable: new.immutable,
             root_offset: new.root_offset,
+            signals,
             name: Mutex::new(new.name),
         })
     }
@@ -137,6 +141,14 @@ impl Object {
         match self {
             Object::Vmo(vmo) => vmo.koid,
             Object::Vmar(vmar) => vmar.koid,
+        }
+    }
+
+    /// The object's signals. A VMAR has none.
+    pub(crate) fn signals(&self) -> Option<&Arc<SignalState>> {
+        match self {
+            Object::Vmo(vmo) => Some(&vmo.signals),
+            Object::Vmar(_) => None,
         }
     }
 
