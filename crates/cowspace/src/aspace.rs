@@ -211,17 +211,20 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
 
     /// How many mappings of a VMO there are: neighbours that are one mapping count once.
     pub(crate) fn mapping_count(&self, vmo: &V) -> usize {
-        let begins = |mapping: &&Mapping<V>| {
-            let before = self.vmars[&mapping.vmar()]
-                .layout
-                .ending_at(mapping.range().start);
-            let continues = match before {
-                Some(Child::Mapping(id)) => self.mappings[&id].continued_by(mapping),
-                _ => false,
-            };
-            mapping.vmo().same_vmo(vmo) && !continues
-        };
-        self.mappings().filter(begins).count()
+        let of_vmo =
+            |mapping: &&Mapping<V>| mapping.vmo().same_vmo(vmo) && self.begins_mapping(mapping);
+        self.mappings().filter(of_vmo).count()
+    }
+
+    /// Whether a mapping does not continue the one before it.
+    pub(crate) fn begins_mapping(&self, mapping: &Mapping<V>) -> bool {
+        let before = self.vmars[&mapping.vmar()]
+            .layout
+            .ending_at(mapping.range().start);
+        match before {
+            Some(Child::Mapping(id)) => !self.mappings[&id].continued_by(mapping),
+            _ => true,
+        }
     }
 
     /// A VMAR that is not destroyed.

@@ -7,6 +7,7 @@ use host_memory::page::page_size;
 use page_tree::Attribution;
 
 use crate::engine::Engine;
+use crate::family::FamilyState;
 use crate::info::{CachePolicy, MappingDetails, VmoInfo, VmoInfoFlags};
 use crate::object::{VmObject, VmoKind};
 use crate::rights::Rights;
@@ -22,7 +23,16 @@ impl VmObject {
         let num_mappings = engine.space().mapping_count(self);
         let mut content = self.family_content(engine);
         content.reconcile_family()?;
-        let state = &content.state;
+        Ok(self.record(&content.state, num_mappings, handle_rights))
+    }
+
+    /// The record of a handle, when the family is reconciled.
+    pub(crate) fn record(
+        &self,
+        state: &FamilyState,
+        num_mappings: usize,
+        handle_rights: Rights,
+    ) -> VmoInfo {
         let page = page_size() as u64;
         let pages = state.tree.pages(self.vmo);
         let sum = state.tree.attribution(self.vmo, 0..pages);
@@ -37,7 +47,7 @@ impl VmObject {
             self.kind == VmoKind::Clone && parent.is_some(),
         );
         flags.set(VmoInfoFlags::IMMUTABLE, self.immutable);
-        Ok(VmoInfo {
+        VmoInfo {
             koid: self.koid,
             name: self.name(),
             size_bytes: pages * page,
@@ -58,7 +68,7 @@ impl VmObject {
             populated_scaled_bytes: sum.scaled_bytes(page),
             committed_fractional_scaled_bytes: sum.fractional_scaled_bytes(page),
             populated_fractional_scaled_bytes: sum.fractional_scaled_bytes(page),
-        })
+        }
     }
 
     /// Fills in what the VMO is charged with for the `size` bytes that a record shows.

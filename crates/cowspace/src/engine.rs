@@ -17,9 +17,11 @@ use crate::aspace::AddressSpace;
 use crate::handle::HandleTable;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
+use crate::process::ProcessObject;
 use crate::report::note;
 use crate::resolver::{FaultTable, Tracer};
 use crate::status::Status;
+use crate::thread::Threads;
 
 /// The VMAR tree with the engine's payload.
 pub(crate) type Space = AddressSpace<Arc<VmObject>>;
@@ -41,6 +43,8 @@ pub(crate) struct Engine {
     pub(crate) pagemap: Pagemap,
     pub(crate) handles: HandleTable<Object>,
     pub(crate) root: Arc<VmarObject>,
+    pub(crate) process: Arc<ProcessObject>,
+    pub(crate) threads: Threads,
     /// Regions that the fault handler answers for.
     pub(crate) faults: Arc<FaultTable>,
     /// First in the lock order, see the crate's documentation.
@@ -86,12 +90,15 @@ impl Engine {
         let range = reservation.range();
         let space = Space::new(range.start()..range.end(), page_size());
         let root = Arc::new(VmarObject::new(space.root()));
+        let process = ProcessObject::new().map_err(fail("/proc/self/task does not tell of it"))?;
         let engine = Engine {
             reservation,
             memory: ProcMem::open().map_err(fail("/proc/self/mem does not open"))?,
             pagemap: Pagemap::open().map_err(fail("/proc/self/pagemap does not open"))?,
             handles: HandleTable::new(),
             root,
+            process: Arc::new(process),
+            threads: Threads::new(),
             faults: Arc::new(FaultTable::default()),
             space: Mutex::new(space),
             tracer: OnceLock::new(),

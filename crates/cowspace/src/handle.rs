@@ -139,7 +139,6 @@ impl<O: Clone> HandleTable<O> {
     }
 
     /// All handles at one instant.
-    #[cfg(test)]
     pub(crate) fn entries(&self) -> Vec<(u32, O, Rights)> {
         let slots = self.slots.read();
         let entry = |(index, slot): (usize, &Slot<O>)| {

@@ -6,11 +6,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::info::{HandleBasicInfo, HandleCountInfo, Koid, ObjectType};
+use crate::info::{HandleBasicInfo, HandleCountInfo, Koid, Name, ObjectType};
 use crate::object::{Object, VmObject, VmarObject};
+use crate::process::ProcessObject;
 use crate::rights::Rights;
 use crate::signals::{SignalState, Signals, WaitResult};
 use crate::status::Status;
+use crate::thread::ThreadObject;
 use crate::time::MonotonicInstant;
 
 /// A handle of this process: a reference to an object, with rights. Dropping it closes it.
@@ -67,6 +69,28 @@ impl Handle {
         Engine::running().is_some_and(|engine| engine.handles.names(self.0, |_| true))
     }
 
+    /// The name of an object of any type. `ZX_PROP_NAME`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `ACCESS_DENIED` without `GET_PROPERTY`.
+    pub fn get_name(&self) -> Result<Name, Status> {
+        let (object, rights) = self.object(Engine::get()?)?;
+        check(rights, Rights::GET_PROPERTY)?;
+        Ok(object.name())
+    }
+
+    /// Names an object of any type. `ZX_PROP_NAME`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `ACCESS_DENIED` without `SET_PROPERTY`, `NOT_SUPPORTED` for a VMAR.
+    pub fn set_name(&self, name: &Name) -> Result<(), Status> {
+        let (object, rights) = self.object(Engine::get()?)?;
+        check(rights, Rights::SET_PROPERTY)?;
+        object.set_name(*name)
+    }
+
     pub(crate) fn new(engine: &Engine, object: Object, rights: Rights) -> Result<Handle, Status> {
         engine.handles.insert(object, rights).map(Handle)
     }
@@ -81,38 +105,66 @@ impl Handle {
         engine: &Engine,
         needs: Rights,
     ) -> Result<(Arc<VmObject>, Rights), Status> {
-        let (object, rights) = self.object(engine)?;
-        let vmo = object.vmo()?;
-        if rights.contains(needs) {
-            Ok((vmo, rights))
-        } else {
-            Err(Status::ACCESS_DENIED)
-        }
+        self.typed(engine, Object::vmo, needs)
     }
 
-    /// The VMAR, if the handle is one of a VMAR and has all of `needs`; its rights.
+    /// As [`Handle::vmo`] for a VMAR.
     pub(crate) fn vmar(
         &self,
         engine: &Engine,
         needs: Rights,
     ) -> Result<(Arc<VmarObject>, Rights), Status> {
+        self.typed(engine, Object::vmar, needs)
+    }
+
+    /// As [`Handle::vmo`] for a process.
+    pub(crate) fn process(
+        &self,
+        engine: &Engine,
+        needs: Rights,
+    ) -> Result<(Arc<ProcessObject>, Rights), Status> {
+        self.typed(engine, Object::process, needs)
+    }
+
+    /// As [`Handle::vmo`] for a thread.
+    pub(crate) fn thread(
+        &self,
+        engine: &Engine,
+        needs: Rights,
+    ) -> Result<(Arc<ThreadObject>, Rights), Status> {
+        self.typed(engine, Object::thread, needs)
+    }
+
+    fn typed<T>(
+        &self,
+        engine: &Engine,
+        of_type: impl FnOnce(Object) -> Result<T, Status>,
+        needs: Rights,
+    ) -> Result<(T, Rights), Status> {
         let (object, rights) = self.object(engine)?;
-        let vmar = object.vmar()?;
-        if rights.contains(needs) {
-            Ok((vmar, rights))
-        } else {
-            Err(Status::ACCESS_DENIED)
-        }
+        let object = of_type(object)?;
+        check(rights, needs)?;
+        Ok((object, rights))
+    }
+}
+
+/// Looks for rights that a call needs.
+fn check(held: Rights, needs: Rights) -> Result<(), Status> {
+    if held.contains(needs) {
+        Ok(())
+    } else {
+        Err(Status::ACCESS_DENIED)
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(engine) = Engine::running() {
-            if let Some((object, _)) = engine.handles.remove(self.0) {
-                end_waits(self.0, &object);
-            }
-            // The object may have ended here, with the table unlocked.
+        if let Some(engine) = Engine::running()
+            && let Some((object, _)) = engine.handles.remove(self.0)
+        {
+            end_waits(self.0, &object);
+            // The object may end here, with the table unlocked.
+            drop(object);
         }
     }
 }
@@ -172,16 +224,22 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     ///
     /// `BAD_HANDLE`.
     fn basic_info(&self) -> Result<HandleBasicInfo, Status> {
-        let (object, rights) = self.as_ref().object(Engine::get()?)?;
+        let engine = Engine::get()?;
+        let (object, rights) = self.as_ref().object(engine)?;
         let object_type = match &object {
             Object::Vmo(_) => ObjectType::VMO,
             Object::Vmar(_) => ObjectType::VMAR,
+            Object::Process(_) => ObjectType::PROCESS,
+            Object::Thread(_) => ObjectType::THREAD,
         };
         Ok(HandleBasicInfo {
             koid: object.koid(),
             rights,
             object_type,
-            related_koid: Koid::INVALID,
+            related_koid: match &object {
+                Object::Thread(_) => engine.process.koid,
+                _ => Koid::INVALID,
+            },
         })
     }
 
@@ -193,9 +251,7 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     fn count_info(&self) -> Result<HandleCountInfo, Status> {
         let engine = Engine::get()?;
         let (object, rights) = self.as_ref().object(engine)?;
-        if !rights.contains(Rights::INSPECT) {
-            return Err(Status::ACCESS_DENIED);
-        }
+        check(rights, Rights::INSPECT)?;
         let koid = object.koid();
         let count = engine.handles.count(|other| other.koid() == koid);
         Ok(HandleCountInfo {
@@ -252,9 +308,7 @@ fn signals_of(
     right: Rights,
 ) -> Result<(Koid, Arc<SignalState>), Status> {
     let (object, rights) = handle.object(engine)?;
-    if !rights.contains(right) {
-        return Err(Status::ACCESS_DENIED);
-    }
+    check(rights, right)?;
     // Zircon's answer for what cannot be waited for; no handle to a VMAR has a right that leads here.
     let signals = object.signals().ok_or(Status::NOT_SUPPORTED)?;
     Ok((object.koid(), signals.clone()))

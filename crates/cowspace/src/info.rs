@@ -94,6 +94,8 @@ impl ObjectType {
     pub const NONE: ObjectType = ObjectType(0);
     /// A process.
     pub const PROCESS: ObjectType = ObjectType(1);
+    /// A thread.
+    pub const THREAD: ObjectType = ObjectType(2);
     /// A VMO.
     pub const VMO: ObjectType = ObjectType(3);
     /// A VMAR.
@@ -114,7 +116,7 @@ pub struct HandleBasicInfo {
     pub rights: Rights,
     /// The object's type.
     pub object_type: ObjectType,
-    /// The object at the other end; none for VMOs and VMARs.
+    /// The process of a thread; none for others.
     pub related_koid: Koid,
 }
 

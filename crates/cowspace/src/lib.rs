@@ -57,6 +57,7 @@ mod object;
 mod options;
 mod plan;
 mod private;
+mod process;
 mod reconcile;
 mod regions;
 mod report;
@@ -64,6 +65,8 @@ mod resolver;
 mod rights;
 mod signals;
 mod status;
+mod task;
+mod thread;
 mod time;
 mod vmar;
 mod vmo;
@@ -78,9 +81,11 @@ pub use info::{
     Name, ObjectType, VmarInfo, VmoInfo, VmoInfoFlags,
 };
 pub use options::{Policy, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
+pub use process::Process;
 pub use rights::Rights;
 pub use signals::{Signals, WaitResult};
 pub use status::Status;
+pub use thread::{Thread, ThreadStats};
 pub use time::MonotonicInstant;
 pub use vmar::{Vmar, process_layout, process_maps};
 pub use vmo::Vmo;

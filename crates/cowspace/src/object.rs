@@ -10,14 +10,18 @@ use crate::engine::Engine;
 use crate::family::{Family, FamilyState};
 use crate::handle::new_koid;
 use crate::info::{Koid, Name};
+use crate::process::ProcessObject;
 use crate::signals::{SignalState, Signals};
 use crate::status::Status;
+use crate::thread::ThreadObject;
 
 /// What a handle can refer to.
 #[derive(Clone)]
 pub(crate) enum Object {
     Vmo(Arc<VmObject>),
     Vmar(Arc<VmarObject>),
+    Process(Arc<ProcessObject>),
+    Thread(Arc<ThreadObject>),
 }
 
 /// A virtual memory object. It lives while a handle or a mapping refers to it, and ends by leaving its family.
@@ -141,6 +145,8 @@ impl Object {
         match self {
             Object::Vmo(vmo) => vmo.koid,
             Object::Vmar(vmar) => vmar.koid,
+            Object::Process(process) => process.koid,
+            Object::Thread(thread) => thread.koid,
         }
     }
 
@@ -149,7 +155,30 @@ impl Object {
         match self {
             Object::Vmo(vmo) => Some(&vmo.signals),
             Object::Vmar(_) => None,
+            Object::Process(process) => Some(&process.signals),
+            Object::Thread(thread) => Some(&thread.signals),
         }
+    }
+
+    /// The object's name; empty if it has none.
+    pub(crate) fn name(&self) -> Name {
+        match self {
+            Object::Vmo(vmo) => vmo.name(),
+            Object::Vmar(_) => Name::default(),
+            Object::Process(process) => process.name(),
+            Object::Thread(thread) => thread.name(),
+        }
+    }
+
+    /// Names the object. `NOT_SUPPORTED` if it cannot be named.
+    pub(crate) fn set_name(&self, name: Name) -> Result<(), Status> {
+        match self {
+            Object::Vmo(vmo) => vmo.set_name(name),
+            Object::Vmar(_) => return Err(Status::NOT_SUPPORTED),
+            Object::Process(process) => process.set_name(name),
+            Object::Thread(thread) => thread.set_name(name),
+        }
+        Ok(())
     }
 
     pub(crate) fn vmo(self) -> Result<Arc<VmObject>, Status> {
@@ -162,6 +191,20 @@ impl Object {
     pub(crate) fn vmar(self) -> Result<Arc<VmarObject>, Status> {
         match self {
             Object::Vmar(vmar) => Ok(vmar),
+            _ => Err(Status::WRONG_TYPE),
+        }
+    }
+
+    pub(crate) fn process(self) -> Result<Arc<ProcessObject>, Status> {
+        match self {
+            Object::Process(process) => Ok(process),
+            _ => Err(Status::WRONG_TYPE),
+        }
+    }
+
+    pub(crate) fn thread(self) -> Result<Arc<ThreadObject>, Status> {
+        match self {
+            Object::Thread(thread) => Ok(thread),
             _ => Err(Status::WRONG_TYPE),
         }
     }

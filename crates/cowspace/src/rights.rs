@@ -100,6 +100,16 @@ impl Rights {
         .union(Rights::SIGNAL)
         .union(Rights::MANAGE_PROCESS)
         .union(Rights::MANAGE_THREAD);
+
+    /// `ZX_DEFAULT_THREAD_RIGHTS`: the handle of a thread.
+    pub const THREAD_DEFAULT: Rights = Rights::BASIC
+        .union(Rights::READ)
+        .union(Rights::WRITE)
+        .union(Rights::GET_PROPERTY)
+        .union(Rights::SET_PROPERTY)
+        .union(Rights::DESTROY)
+        .union(Rights::SIGNAL)
+        .union(Rights::MANAGE_THREAD);
 }
 
 #[cfg(test)]
@@ -110,6 +120,8 @@ mod tests {
     fn numbers_are_zircons() {
         assert_eq!(Rights::VMO_DEFAULT.bits(), 0xd0ef);
         assert_eq!(Rights::VMAR_DEFAULT.bits(), 0x20_8003);
+        assert_eq!(Rights::PROCESS_DEFAULT.bits(), 0x6_d3cf);
+        assert_eq!(Rights::THREAD_DEFAULT.bits(), 0x4_d2cf);
         assert_eq!(Rights::SAME_RIGHTS.bits(), 0x8000_0000);
         assert_eq!(Rights::RESIZE.bits(), 1 << 22);
     }
