@@ -87,56 +87,55 @@ impl VmObject {
         Ok(first + offset..first + end)
     }
 
-    /// Reads `buffer.len()` bytes at `offset`.
+    /// Reads `offset..offset + len` and hands it to `take` piece by piece, with nothing locked: what it touches may lie in memory that the engine serves.
     ///
     /// # Errors
     ///
-    /// `OUT_OF_RANGE`, before a byte is moved.
+    /// `OUT_OF_RANGE`, before a byte is moved; that of `take`.
     pub(crate) fn read(
         &self,
         engine: &'static Engine,
-        buffer: &mut [u8],
         offset: u64,
+        len: u64,
+        mut take: impl FnMut(&[u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        self.memory_bytes(&self.family.lock(), offset, buffer.len() as u64)?;
+        self.memory_bytes(&self.family.lock(), offset, len)?;
         let mut bounce = Bounce::new()?;
         let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            let piece = bounce.piece(at, buffer.len() - done);
+        while done < len {
+            let piece = bounce.piece(offset + done, (len - done) as usize);
             let mut content = self.content(engine);
-            let bytes = self.memory_bytes(&content.state, at, piece.len() as u64)?;
+            let bytes = self.memory_bytes(&content.state, offset + done, piece.len() as u64)?;
             content.read(piece, bytes.start)?;
             drop(content);
-            // No lock is held here: the caller's buffer may lie in memory that the engine serves.
-            buffer[done..done + piece.len()].copy_from_slice(piece);
-            done += piece.len();
+            take(piece)?;
+            done += piece.len() as u64;
         }
         Ok(())
     }
 
-    /// Writes `buffer` at `offset`.
+    /// Writes `offset..offset + len` with what `fill` puts into it piece by piece, with nothing locked: what it touches may lie in memory that the engine serves.
     ///
     /// # Errors
     ///
-    /// `OUT_OF_RANGE`, before a byte is moved; `NO_MEMORY`.
+    /// `OUT_OF_RANGE`, before a byte is moved; that of `fill`; `NO_MEMORY`.
     pub(crate) fn write(
         &self,
         engine: &'static Engine,
-        buffer: &[u8],
         offset: u64,
+        len: u64,
+        mut fill: impl FnMut(&mut [u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        self.memory_bytes(&self.family.lock(), offset, buffer.len() as u64)?;
+        self.memory_bytes(&self.family.lock(), offset, len)?;
         let mut bounce = Bounce::new()?;
         let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            let piece = bounce.piece(at, buffer.len() - done);
-            piece.copy_from_slice(&buffer[done..done + piece.len()]);
+        while done < len {
+            let piece = bounce.piece(offset + done, (len - done) as usize);
+            fill(piece)?;
             let mut content = self.content(engine);
-            let bytes = self.memory_bytes(&content.state, at, piece.len() as u64)?;
+            let bytes = self.memory_bytes(&content.state, offset + done, piece.len() as u64)?;
             content.write(piece, bytes.start)?;
-            done += piece.len();
+            done += piece.len() as u64;
         }
         Ok(())
     }

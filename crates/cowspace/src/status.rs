@@ -1,4 +1,4 @@
-use std::{fmt, io};
+use std::{ffi::CStr, fmt, io};
 
 /// The result of a call, as `zx_status_t`: 0 is success, every error is negative.
 ///
@@ -17,6 +17,24 @@ macro_rules! statuses {
                 match self {
                     $(Status::$name => Some(stringify!($name)),)*
                     _ => None,
+                }
+            }
+
+            /// The name as C programs write it: `ZX_OK`, `ZX_ERR_INTERNAL`, or `(UNKNOWN)` for a number without a name. `zx_status_get_string`.
+            pub const fn c_name(self) -> &'static CStr {
+                const fn name(text: &'static str) -> &'static CStr {
+                    match CStr::from_bytes_with_nul(text.as_bytes()) {
+                        Ok(name) => name,
+                        Err(_) => panic!("each text below ends in its only zero"),
+                    }
+                }
+                // The one name that has no ERR in it.
+                if self.0 == Status::OK.0 {
+                    return c"ZX_OK";
+                }
+                match self {
+                    $(Status::$name => const { name(concat!("ZX_ERR_", stringify!($name), "\0")) },)*
+                    _ => c"(UNKNOWN)",
                 }
             }
 
@@ -71,6 +89,52 @@ statuses! {
     ACCESS_DENIED = -30;
     /// Input or output failed.
     IO = -40;
+    /// The device refused the operation.
+    IO_REFUSED = -41;
+    /// Data does not match its checksum.
+    IO_DATA_INTEGRITY = -42;
+    /// Data is lost.
+    IO_DATA_LOSS = -43;
+    /// The device is not there.
+    IO_NOT_PRESENT = -44;
+    /// The device gave more than was asked for.
+    IO_OVERRUN = -45;
+    /// The device missed a deadline.
+    IO_MISSED_DEADLINE = -46;
+    /// The device does not know the operation, or its parameters are invalid.
+    IO_INVALID = -47;
+    /// A path is too long, or not well formed.
+    BAD_PATH = -50;
+    /// Not a directory.
+    NOT_DIR = -51;
+    /// Not a file.
+    NOT_FILE = -52;
+    /// The file would become too large.
+    FILE_BIG = -53;
+    /// The file system has no room.
+    NO_SPACE = -54;
+    /// The directory is not empty.
+    NOT_EMPTY = -55;
+    /// Not an error: a callback asks not to be called again.
+    STOP = -60;
+    /// Not an error: a callback asks for the next item.
+    NEXT = -61;
+    /// Not an error: the item is handed over to another worker.
+    ASYNC = -62;
+    /// The protocol is not supported.
+    PROTOCOL_NOT_SUPPORTED = -70;
+    /// The address cannot be reached.
+    ADDRESS_UNREACHABLE = -71;
+    /// The address is in use.
+    ADDRESS_IN_USE = -72;
+    /// The socket is not connected.
+    NOT_CONNECTED = -73;
+    /// The other end refused the connection.
+    CONNECTION_REFUSED = -74;
+    /// The connection was reset.
+    CONNECTION_RESET = -75;
+    /// The connection was aborted.
+    CONNECTION_ABORTED = -76;
 }
 
 impl Status {
@@ -155,6 +219,13 @@ mod tests {
         assert_eq!(Status::from_raw(-99).into_raw(), -99);
         assert_eq!(Status::from_raw(-99).to_string(), "Status(-99)");
         assert_eq!(format!("{:?} {}", Status::OK, Status::IO), "OK IO");
+    }
+
+    #[test]
+    fn names_in_c() {
+        assert_eq!(Status::OK.c_name(), c"ZX_OK");
+        assert_eq!(Status::ACCESS_DENIED.c_name(), c"ZX_ERR_ACCESS_DENIED");
+        assert_eq!(Status::from_raw(1).c_name(), c"(UNKNOWN)");
     }
 
     #[test]

@@ -82,11 +82,12 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `READ`; `OUT_OF_RANGE` if not all of it lies in the VMO.
     pub fn read(&self, data: &mut [u8], offset: u64) -> Result<(), Status> {
-        call(|engine| {
-            self.0
-                .vmo(engine, Rights::READ)?
-                .0
-                .read(engine, data, offset)
+        let mut rest = &mut *data;
+        self.read_with(offset, rest.len() as u64, |bytes| {
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            now.copy_from_slice(bytes);
+            rest = later;
+            Ok(())
         })
     }
 
@@ -99,11 +100,46 @@ impl Vmo {
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if not all of it lies in the VMO; `NO_MEMORY`, after which a part may be
     /// written.
     pub fn write(&self, data: &[u8], offset: u64) -> Result<(), Status> {
+        let mut rest = data;
+        self.write_with(offset, rest.len() as u64, |bytes| {
+            let (now, later) = rest.split_at(bytes.len());
+            bytes.copy_from_slice(now);
+            rest = later;
+            Ok(())
+        })
+    }
+
+    /// As [`Vmo::read`], for bytes that are not to go to a slice: `take` is called with one piece after another, and nothing is locked meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vmo::read`], before `take` is called; then the first that `take` gives, which ends the call.
+    pub fn read_with(
+        &self,
+        offset: u64,
+        len: u64,
+        take: impl FnMut(&[u8]) -> Result<(), Status>,
+    ) -> Result<(), Status> {
         call(|engine| {
-            self.0
-                .vmo(engine, Rights::WRITE)?
-                .0
-                .write(engine, data, offset)
+            let (vmo, _) = self.0.vmo(engine, Rights::READ)?;
+            vmo.read(engine, offset, len, take)
+        })
+    }
+
+    /// As [`Vmo::write`], for bytes that do not come from a slice: `fill` is called with one piece after another to be filled, and nothing is locked meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vmo::write`]; then the first that `fill` gives, which ends the call.
+    pub fn write_with(
+        &self,
+        offset: u64,
+        len: u64,
+        fill: impl FnMut(&mut [u8]) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        call(|engine| {
+            let (vmo, _) = self.0.vmo(engine, Rights::WRITE)?;
+            vmo.write(engine, offset, len, fill)
         })
     }
 
