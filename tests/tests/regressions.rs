@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::process::Command;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::thread;
@@ -300,4 +301,34 @@ fn what_a_fork_fills_in_stays_shared() {
     );
     assert_eq!(word(&cut, 3 * page()).to_ne_bytes()[0], 1);
     unmap(addr, 8 * page());
+}
+
+/// The engine starts at the first call. A thread that came while another had just begun to start it took this process for a forked copy of one where it runs: BAD_STATE.
+#[test]
+fn first_calls_of_many_threads_at_once() {
+    const CHILD: &str = "COWSPACE_TEST_FIRST_CALLS";
+    if std::env::var_os(CHILD).is_some() {
+        let gate = Barrier::new(8);
+        let call = || {
+            gate.wait();
+            Vmo::create(1).map(drop)
+        };
+        let results: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(call)).collect();
+            threads.into_iter().map(|thread| thread.join()).collect()
+        });
+        results
+            .into_iter()
+            .for_each(|result| assert_eq!(result.expect("no panic"), Ok(())));
+        return;
+    }
+    // Each process starts its engine once.
+    for _ in 0..40 {
+        let output = Command::new(std::env::current_exe().expect("a program"))
+            .args(["first_calls_of_many_threads_at_once", "--exact"])
+            .env(CHILD, "1")
+            .output()
+            .expect("this program can be started");
+        assert!(output.status.success(), "{output:?}");
+    }
 }

@@ -46,6 +46,7 @@ impl VmObject {
             VmoInfoFlags::IS_COW_CLONE,
             self.kind == VmoKind::Clone && parent.is_some(),
         );
+        flags.set(VmoInfoFlags::DISCARDABLE, self.discardable.is_some());
         flags.set(VmoInfoFlags::IMMUTABLE, self.immutable);
         VmoInfo {
             koid: self.koid,

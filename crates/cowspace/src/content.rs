@@ -29,7 +29,7 @@ const PIECE_PAGES: usize = 32;
 pub(crate) struct Content<'a> {
     pub(crate) engine: &'static Engine,
     pub(crate) memory: MemoryId,
-    _space: Option<MutexGuard<'static, Space>>,
+    pub(crate) space: Option<MutexGuard<'static, Space>>,
     pub(crate) state: MutexGuard<'a, FamilyState>,
     /// Dropped last, with nothing locked.
     garbage: Vec<Garbage>,
@@ -46,7 +46,7 @@ impl VmObject {
             return Content {
                 engine,
                 memory: self.memory,
-                _space: None,
+                space: None,
                 state,
                 garbage: Vec::new(),
             };
@@ -61,7 +61,7 @@ impl VmObject {
         Content {
             engine,
             memory: self.memory,
-            _space: space,
+            space,
             state: self.family.lock(),
             garbage: Vec::new(),
         }
@@ -73,7 +73,7 @@ impl VmObject {
     }
 
     /// Checks that `offset..offset + len` lies in the VMO and gives it in bytes of the memory.
-    fn memory_bytes(
+    pub(crate) fn memory_bytes(
         &self,
         state: &FamilyState,
         offset: u64,
@@ -156,17 +156,7 @@ impl VmObject {
         }
         let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, offset, len)?;
-        let size = page_size() as u64;
-        let whole = bytes.start.next_multiple_of(size)..bytes.end / size * size;
-        if whole.start >= whole.end {
-            // Less than a page, or the end of one and the beginning of the next.
-            let middle = whole.start.min(bytes.end);
-            content.zero_part(bytes.start..middle)?;
-            return content.zero_part(middle..bytes.end);
-        }
-        content.zero_part(bytes.start..whole.start)?;
-        content.zero_pages(whole.start / size..whole.end / size)?;
-        content.zero_part(whole.end..bytes.end)
+        content.zero_bytes(bytes)
     }
 
     /// Gives every page that `offset..offset + len` touches memory of its own, keeping the bytes.
@@ -217,35 +207,58 @@ impl VmObject {
         content.zero_pages(bytes.start / size..bytes.end / size)
     }
 
-    /// Changes the size, rounded up to whole pages. The caller has checked that the VMO is resizable and its limit.
+    /// Changes the size, rounded up to whole pages, and the stream size. The caller has checked that the VMO is resizable and its limit.
     pub(crate) fn resize(&self, engine: &'static Engine, bytes: u64) -> Result<(), Status> {
-        let size = page_size() as u64;
         let mut content = self.content(engine);
-        let old = content.state.tree.pages(self.memory);
-        let new = bytes.div_ceil(size);
-        if new > old {
-            // First all that can fail.
-            content.set_file_len(new * size)?;
-        }
-        if !bytes.is_multiple_of(size) && bytes < old * size {
-            content.zero_part(bytes..(new * size).min(old * size))?;
-        }
-        if new < old {
-            content.set_file_len(new * size)?;
-        }
-        content.state.tree.resize(self.memory, new);
-        content.collect();
-        Ok(())
+        let stream = self.stream.get();
+        content.set_stream_size(&self.stream, bytes)?;
+        content
+            .resize(bytes)
+            .inspect_err(|_| content.restore_stream_size(&self.stream, stream))
     }
 }
 
 impl Content<'_> {
+    fn resize(&mut self, bytes: u64) -> Result<(), Status> {
+        let size = page_size() as u64;
+        let old = self.state.tree.pages(self.memory);
+        let new = bytes.div_ceil(size);
+        if new > old {
+            // First all that can fail.
+            self.set_file_len(new * size)?;
+        }
+        if !bytes.is_multiple_of(size) && bytes < old * size {
+            self.zero_part(bytes..(new * size).min(old * size))?;
+        }
+        if new < old {
+            self.set_file_len(new * size)?;
+        }
+        self.state.tree.resize(self.memory, new);
+        self.collect();
+        Ok(())
+    }
+
+    /// Writes zeros; whole pages are given up.
+    pub(crate) fn zero_bytes(&mut self, bytes: Range<u64>) -> Result<(), Status> {
+        let size = page_size() as u64;
+        let whole = bytes.start.next_multiple_of(size)..bytes.end / size * size;
+        if whole.start >= whole.end {
+            // Less than a page, or the end of one and the beginning of the next.
+            let middle = whole.start.min(bytes.end);
+            self.zero_part(bytes.start..middle)?;
+            return self.zero_part(middle..bytes.end);
+        }
+        self.zero_part(bytes.start..whole.start)?;
+        self.zero_pages(whole.start / size..whole.end / size)?;
+        self.zero_part(whole.end..bytes.end)
+    }
+
     fn is_private(&self) -> bool {
         matches!(self.state.pages(self.memory).home, Home::Private { .. })
     }
 
     /// Reads bytes of the memory into a buffer of the engine's own.
-    fn read(&mut self, into: &mut [u8], at: u64) -> Result<(), Status> {
+    pub(crate) fn read(&mut self, into: &mut [u8], at: u64) -> Result<(), Status> {
         if self.is_private() {
             self.read_private(into, at)
         } else {
@@ -254,7 +267,7 @@ impl Content<'_> {
     }
 
     /// Writes a buffer of the engine's own to the memory.
-    fn write(&mut self, from: &[u8], at: u64) -> Result<(), Status> {
+    pub(crate) fn write(&mut self, from: &[u8], at: u64) -> Result<(), Status> {
         if from.is_empty() {
             return Ok(());
         }
@@ -281,7 +294,7 @@ impl Content<'_> {
     }
 
     /// Gives whole pages up: they are zero from now on.
-    fn zero_pages(&mut self, pages: Range<u64>) -> Result<(), Status> {
+    pub(crate) fn zero_pages(&mut self, pages: Range<u64>) -> Result<(), Status> {
         let size = page_size() as u64;
         let bytes = pages.start * size..pages.end * size;
         match &self.state.pages(self.memory).home {
@@ -566,7 +579,7 @@ fn longest_file() -> u64 {
 }
 
 /// The part of a range of bytes that can lie in a file.
-fn in_file(bytes: &Range<u64>) -> Range<u64> {
+pub(crate) fn in_file(bytes: &Range<u64>) -> Range<u64> {
     bytes.start.min(longest_file())..bytes.end.min(longest_file())
 }
 
@@ -588,7 +601,7 @@ impl Bounce {
     }
 
     /// A piece for at most `want` bytes from offset `at` on, which ends at a page boundary if it does not end before.
-    fn piece(&mut self, at: u64, want: usize) -> &mut [u8] {
+    pub(crate) fn piece(&mut self, at: u64, want: usize) -> &mut [u8] {
         let len = self.0.len() - (at % page_size() as u64) as usize;
         &mut self.0[..want.min(len)]
     }

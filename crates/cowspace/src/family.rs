@@ -35,6 +35,7 @@ use crate::options::Policy;
 use crate::plan::Plan;
 use crate::signals::{SignalState, Signals};
 use crate::status::Status;
+use crate::stream_size::StreamSize;
 
 /// All VMOs that descend from one, see the module's documentation.
 pub(crate) struct Family(Mutex<FamilyState>);
@@ -97,6 +98,8 @@ pub(crate) struct Region {
     /// Its faults wait: whoever set this wakes them.
     pub(crate) parked: bool,
     pub(crate) backing: Backing,
+    /// What lies behind it faults: mapped with `FAULT_BEYOND_STREAM_SIZE`.
+    pub(crate) stream: Option<Arc<StreamSize>>,
 }
 
 /// How a region is mapped.

@@ -18,6 +18,7 @@ use crate::info::Name;
 use crate::object::{NewVmo, VmObject, VmoKind};
 use crate::rights::Rights;
 use crate::status::Status;
+use crate::stream_size::StreamSize;
 use crate::vmo::Vmo;
 
 /// Some VMOs, and the layers they lie in.
@@ -204,7 +205,10 @@ impl VmoRecord {
         }
         let new = NewVmo {
             name: Name::from_bytes_lossy(&self.name),
-            ..NewVmo::new(VmoKind::Root)
+            ..NewVmo::new(
+                VmoKind::Root,
+                StreamSize::new(0, self.pages * page_size() as u64),
+            )
         };
         let object = VmObject::new(&family, &mut state, vmo, new);
         drop(state);

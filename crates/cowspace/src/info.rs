@@ -142,6 +142,21 @@ pub enum CachePolicy {
     WriteCombining = 3,
 }
 
+impl TryFrom<u32> for CachePolicy {
+    type Error = Status;
+
+    /// The policy of a number; `INVALID_ARGS` if there is none.
+    fn try_from(raw: u32) -> Result<CachePolicy, Status> {
+        match raw {
+            0 => Ok(CachePolicy::Cached),
+            1 => Ok(CachePolicy::Uncached),
+            2 => Ok(CachePolicy::UncachedDevice),
+            3 => Ok(CachePolicy::WriteCombining),
+            _ => Err(Status::INVALID_ARGS),
+        }
+    }
+}
+
 bitflags! {
     /// What kind of VMO it is and how it was found, as `ZX_INFO_VMO_*`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

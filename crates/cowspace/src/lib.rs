@@ -44,6 +44,7 @@ mod aspace_tests;
 mod attribution;
 mod content;
 mod cut;
+mod discard;
 mod engine;
 mod family;
 mod fork;
@@ -65,12 +66,15 @@ mod resolver;
 mod rights;
 mod signals;
 mod status;
+mod stream_size;
 mod task;
 mod thread;
 mod time;
+mod transfer;
 mod vmar;
 mod vmo;
 
+pub use discard::VmoLockState;
 pub use engine::{
     default_policy, fault_stats, is_running, record_faults, reserve_address_space,
     set_default_policy,
@@ -80,7 +84,7 @@ pub use info::{
     CachePolicy, HandleBasicInfo, HandleCountInfo, Koid, MappingDetails, MapsDetails, MapsInfo,
     Name, ObjectType, VmarInfo, VmoInfo, VmoInfoFlags,
 };
-pub use options::{Policy, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
+pub use options::{Policy, TransferDataOptions, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
 pub use process::Process;
 pub use rights::Rights;
 pub use signals::{Signals, WaitResult};

@@ -36,6 +36,7 @@ impl Engine {
             range,
             page,
             policy,
+            ends_with_stream: flags.contains(VmarFlags::FAULT_BEYOND_STREAM_SIZE),
         };
         let made = match self.make_region(&space, &new) {
             Ok(made) => made,

@@ -6,6 +6,7 @@ use crate::lock::Mutex;
 use page_tree::{MemoryId, VmoId};
 
 use crate::aspace::VmarId;
+use crate::discard::LockCount;
 use crate::engine::Engine;
 use crate::family::{Family, FamilyState};
 use crate::handle::new_koid;
@@ -13,6 +14,7 @@ use crate::info::{Koid, Name};
 use crate::process::ProcessObject;
 use crate::signals::{SignalState, Signals};
 use crate::status::Status;
+use crate::stream_size::StreamSize;
 use crate::thread::ThreadObject;
 
 /// What a handle can refer to.
@@ -39,6 +41,9 @@ pub(crate) struct VmObject {
     /// The sum of the offsets of the clones and slices on the way from the family's root, in bytes.
     pub(crate) root_offset: u64,
     pub(crate) signals: Arc<SignalState>,
+    pub(crate) stream: Arc<StreamSize>,
+    /// Made with DISCARDABLE.
+    pub(crate) discardable: Option<LockCount>,
     name: Mutex<Name>,
 }
 
@@ -59,16 +64,20 @@ pub(crate) struct NewVmo {
     pub(crate) resizable: bool,
     pub(crate) immutable: bool,
     pub(crate) root_offset: u64,
+    pub(crate) stream: Arc<StreamSize>,
+    pub(crate) discardable: bool,
 }
 
 impl NewVmo {
-    pub(crate) fn new(kind: VmoKind) -> NewVmo {
+    pub(crate) fn new(kind: VmoKind, stream: Arc<StreamSize>) -> NewVmo {
         NewVmo {
             kind,
             name: Name::default(),
             resizable: false,
             immutable: false,
             root_offset: 0,
+            stream,
+            discardable: false,
         }
     }
 }
@@ -94,6 +103,8 @@ impl VmObject {
             immutable: new.immutable,
             root_offset: new.root_offset,
             signals,
+            stream: new.stream,
+            discardable: new.discardable.then(LockCount::default),
             name: Mutex::new(new.name),
         })
     }

@@ -47,6 +47,16 @@ bitflags! {
 }
 
 bitflags! {
+    /// Options of `Vmo::transfer_data`: there are none.
+    ///
+    /// Every bit can be represented, so that the call can answer `INVALID_ARGS`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    pub struct TransferDataOptions: u32 {
+        const _ = !0;
+    }
+}
+
+bitflags! {
     /// Options of the VMAR calls, as `zx_vm_option_t`.
     ///
     /// Every bit can be represented, so that the calls can answer `INVALID_ARGS`. Bits 24 to 31 are the

@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::report::no_memory;
 use crate::resolver::Tracer;
 use crate::status::Status;
+use crate::stream_size::StreamSize;
 
 /// A mapping about to be made: `range` shows the VMO from page `page` of it on.
 pub(crate) struct NewRegion<'a> {
@@ -29,6 +30,8 @@ pub(crate) struct NewRegion<'a> {
     pub(crate) range: HostRange,
     pub(crate) page: u64,
     pub(crate) policy: Policy,
+    /// What lies behind the VMO's stream size faults.
+    pub(crate) ends_with_stream: bool,
 }
 
 /// A region that the kernel knows and nobody else yet.
@@ -37,6 +40,7 @@ pub(crate) struct MadeRegion {
     page: u64,
     policy: Policy,
     backing: Backing,
+    stream: Option<Arc<StreamSize>>,
 }
 
 impl Engine {
@@ -80,6 +84,7 @@ impl Engine {
                 page,
                 policy: new.policy,
                 backing,
+                stream: new.ends_with_stream.then(|| new.vmo.stream.clone()),
             })),
             Err(status) => {
                 drop(state);
@@ -98,9 +103,10 @@ impl Engine {
             range: made.range,
             page: made.page,
             policy: made.policy,
-            uniform: true,
+            uniform: made.stream.is_none(),
             parked: false,
             backing: made.backing,
+            stream: made.stream,
         };
         if region.policy == Policy::Traced {
             state.make_aliases();
@@ -127,10 +133,14 @@ impl Engine {
         if part != region.range {
             region.uniform = false;
         }
+        let parts = region.permissions(part, prot);
         drop(state);
-        self.reservation
-            .protect(part, prot)
-            .map_err(no_memory("changing permissions"))
+        for (part, prot) in parts {
+            self.reservation
+                .protect(part, prot)
+                .map_err(no_memory("changing permissions"))?;
+        }
+        Ok(())
     }
 
     /// Unmaps a region, all of it. If its memory lives on, what only the mapping held is kept.
@@ -202,6 +212,7 @@ impl Engine {
                     uniform: region.uniform,
                     parked: false,
                     backing: Backing::Shared,
+                    stream: region.stream.clone(),
                 });
             }
         }
@@ -440,6 +451,7 @@ impl Engine {
             .filter_map(|(range, perms)| {
                 Some((intersect(region.range, host_range(&range))?, prot(perms)))
             })
+            .flat_map(|(range, prot)| region.permissions(range, prot))
             .collect()
     }
 }

@@ -13,7 +13,6 @@ use crate::report::call;
 use crate::rights::Rights;
 use crate::status::Status;
 use crate::vmo::Vmo;
-use host_memory::page::page_size;
 
 /// A virtual memory address region: a range of addresses in which VMOs are mapped and child regions allocated.
 ///
@@ -122,6 +121,9 @@ impl Vmar {
             if flags.contains(VmarFlags::REQUIRE_NON_RESIZABLE) && vmo.resizable {
                 return Err(Status::NOT_SUPPORTED);
             }
+            if vmo.discardable.is_some() && !flags.contains(VmarFlags::ALLOW_FAULTS) {
+                return Err(Status::NOT_SUPPORTED);
+            }
             let request = MapRequest {
                 flags,
                 vmar_offset,
@@ -226,9 +228,10 @@ impl Vmar {
             let space = engine.space();
             let found = space.find(vmar.id, addr, size)?;
             let (vmo, offset, executable) = (found.vmo.clone(), found.vmo_offset, found.executable);
-            let pages = (size / page_size()) as u64;
+            vmo.check_children()?;
             // Still locked: what is cloned is what is mapped there at the instant of the snapshot.
-            let child = vmo.create_clone(engine, space, options, offset, pages, vmo.name())?;
+            let child =
+                vmo.create_clone(engine, space, options, offset, size as u64, vmo.name())?;
             let mut rights = Rights::VMO_DEFAULT;
             if options.contains(VmoChildOptions::NO_WRITE) {
                 rights.remove(Rights::WRITE);

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use crate::lock::MutexGuard;
 use host_memory::page::page_size;
 
+use crate::discard::VmoLockState;
 use crate::engine::{Engine, Space};
 use crate::family::{Family, FamilyState};
 use crate::handles::{Handle, HandleBased};
-use crate::info::{Name, VmoInfo};
+use crate::info::{CachePolicy, Name, VmoInfo};
 use crate::object::{NewVmo, Object, VmObject, VmoKind};
 use crate::options::{VmoChildOptions, VmoOp, VmoOptions};
 use crate::report::call;
 use crate::rights::Rights;
 use crate::status::Status;
+use crate::stream_size::StreamSize;
 
 /// A virtual memory object: memory that can be read, written, cloned, and mapped by a [`crate::Vmar`].
 ///
@@ -32,23 +34,22 @@ impl Vmo {
         Vmo::create_with_opts(VmoOptions::empty(), size)
     }
 
-    /// As [`Vmo::create`], with options. `zx_vmo_create`.
+    /// As [`Vmo::create`], with options. `size` as given is the stream size; with `UNBOUNDED` the VMO itself has 2^64 - 64 pages. `zx_vmo_create`.
     ///
     /// # Errors
     ///
-    /// As [`Vmo::create`]; then `INVALID_ARGS` for an unknown option or a combination that makes no sense; `NOT_SUPPORTED` for `DISCARDABLE` and `UNBOUNDED`, which
-    /// do not exist here yet.
+    /// As [`Vmo::create`]; after the size `INVALID_ARGS` for an unknown option, and for `RESIZABLE` with `UNBOUNDED`.
     pub fn create_with_opts(options: VmoOptions, size: u64) -> Result<Vmo, Status> {
         call(|engine| {
-            let pages = size_in_pages(size)?;
+            let mut pages = size_in_pages(size)?;
             let known = VmoOptions::RESIZABLE | VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED;
             if !known.contains(options)
                 || options.contains(VmoOptions::RESIZABLE | VmoOptions::UNBOUNDED)
             {
                 return Err(Status::INVALID_ARGS);
             }
-            if options.intersects(VmoOptions::DISCARDABLE | VmoOptions::UNBOUNDED) {
-                return Err(Status::NOT_SUPPORTED);
+            if options.contains(VmoOptions::UNBOUNDED) {
+                pages = most_pages();
             }
             let resizable = options.contains(VmoOptions::RESIZABLE);
             let family = Family::new();
@@ -56,7 +57,8 @@ impl Vmo {
             let vmo = state.tree.create(pages);
             let new = NewVmo {
                 resizable,
-                ..NewVmo::new(VmoKind::Root)
+                discardable: options.contains(VmoOptions::DISCARDABLE),
+                ..NewVmo::new(VmoKind::Root, StreamSize::new(0, size))
             };
             let object = VmObject::new(&family, &mut state, vmo, new);
             drop(state);
@@ -154,15 +156,17 @@ impl Vmo {
         Ok(vmo.size(&state))
     }
 
-    /// Changes the size, rounded up to whole pages. What is cut off is gone, what is added is zero. `zx_vmo_set_size`.
+    /// Changes the size, rounded up to whole pages. What is cut off is gone, what is added is zero. The stream size becomes `size` as given. `zx_vmo_set_size`.
     ///
     /// # Errors
     ///
-    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `UNAVAILABLE` if the VMO is not resizable; `ACCESS_DENIED` without `RESIZE`; `OUT_OF_RANGE` if the size is
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `WRITE`; `OUT_OF_RANGE` if the size cannot be rounded; `UNAVAILABLE` if the VMO is not resizable; `ACCESS_DENIED` without `RESIZE`; `OUT_OF_RANGE` if the size is
     /// too large; `INVALID_ARGS` if with the offsets of its ancestors it passes 2^64; `NO_MEMORY`.
     pub fn set_size(&self, size: u64) -> Result<(), Status> {
         call(|engine| {
             let (vmo, rights) = self.0.vmo(engine, Rights::WRITE)?;
+            size.checked_next_multiple_of(page_size() as u64)
+                .ok_or(Status::OUT_OF_RANGE)?;
             if !vmo.resizable {
                 return Err(Status::UNAVAILABLE);
             }
@@ -183,7 +187,7 @@ impl Vmo {
     ///
     /// # Errors
     ///
-    /// In this order: `OUT_OF_RANGE` for a size that no VMO can have; `INVALID_ARGS` for `NO_WRITE` with `RESIZABLE`; `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `DUPLICATE` and `READ`; `INVALID_ARGS` for no kind or
+    /// In this order: `OUT_OF_RANGE` for a size that no VMO can have; `INVALID_ARGS` for `NO_WRITE` with `RESIZABLE`; `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `DUPLICATE` and `READ`; `NOT_SUPPORTED` if the VMO is discardable; `INVALID_ARGS` for no kind or
     /// several, or an unknown option; then those of the kind, see `docs/zircon.md`. `BAD_STATE` if pages of the VMO are pinned.
     pub fn create_child(
         &self,
@@ -191,12 +195,13 @@ impl Vmo {
         offset: u64,
         size: u64,
     ) -> Result<Vmo, Status> {
-        let pages = size_in_pages(size)?;
+        size_in_pages(size)?;
         if options.contains(VmoChildOptions::NO_WRITE | VmoChildOptions::RESIZABLE) {
             return Err(Status::INVALID_ARGS);
         }
         call(|engine| {
             let (parent, rights) = self.0.vmo(engine, Rights::DUPLICATE | Rights::READ)?;
+            parent.check_children()?;
             let kind = child_kind(options)?;
             let name = if rights.contains(Rights::GET_PROPERTY) {
                 parent.name()
@@ -205,23 +210,44 @@ impl Vmo {
             };
             let child = match kind {
                 ChildKind::Clone => {
-                    parent.create_clone(engine, engine.space(), options, offset, pages, name)?
+                    parent.create_clone(engine, engine.space(), options, offset, size, name)?
                 }
-                ChildKind::Slice => parent.create_slice(offset, pages, name)?,
+                ChildKind::Slice => parent.create_slice(offset, size, name)?,
                 ChildKind::Reference => {
-                    parent.create_reference(options, offset, pages, name, rights)?
+                    parent.create_reference(options, offset, size, name, rights)?
                 }
             };
             Vmo::from_object(engine, child, child_rights(kind, options, rights))
         })
     }
 
-    /// Does `op` to `offset..offset + size`. `zx_vmo_op_range`.
+    /// Does `op` to `offset..offset + size`. `zx_vmo_op_range`, without a buffer: so `LOCK` is refused, for which there is [`Vmo::lock`].
     ///
     /// # Errors
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `INVALID_ARGS` for an unknown operation; `ACCESS_DENIED` without the operation's right; then its own: see `docs/zircon.md`.
     pub fn op_range(&self, op: VmoOp, offset: u64, size: u64) -> Result<(), Status> {
+        self.op_range_with(op, offset, size, None)
+    }
+
+    /// Locks a discardable VMO, once more if it is locked already, and says what was lost of it. The range must be all of it. `ZX_VMO_OP_LOCK`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `READ` or `WRITE`; `NOT_SUPPORTED` if the VMO is not discardable; `OUT_OF_RANGE` for any other range.
+    pub fn lock(&self, offset: u64, size: u64) -> Result<VmoLockState, Status> {
+        let mut state = VmoLockState::default();
+        self.op_range_with(VmoOp::LOCK, offset, size, Some(&mut state))?;
+        Ok(state)
+    }
+
+    fn op_range_with(
+        &self,
+        op: VmoOp,
+        offset: u64,
+        size: u64,
+        lock_state: Option<&mut VmoLockState>,
+    ) -> Result<(), Status> {
         call(|engine| {
             let (vmo, rights) = self.0.vmo(engine, Rights::NONE)?;
             let need = |any: Rights| {
@@ -240,7 +266,8 @@ impl Vmo {
                 }
                 VmoOp::ZERO => need(Rights::WRITE).and_then(|()| vmo.zero(engine, offset, size)),
                 VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => {
-                    need(Rights::READ | Rights::WRITE).and(Err(Status::NOT_SUPPORTED))
+                    need(Rights::READ | Rights::WRITE)?;
+                    vmo.lock_op(op, offset, size, lock_state)
                 }
                 VmoOp::CACHE_SYNC | VmoOp::CACHE_CLEAN | VmoOp::CACHE_CLEAN_INVALIDATE => {
                     need(Rights::READ).and_then(|()| vmo.check_cache_range(offset, size))
@@ -253,6 +280,32 @@ impl Vmo {
                 }
                 VmoOp::DONT_NEED | VmoOp::ALWAYS_NEED => Ok(()),
                 _ => Err(Status::INVALID_ARGS),
+            }
+        })
+    }
+
+    /// Chooses how the processor caches the memory, which on Linux is `CachePolicy::Cached` for all. A number is looked at as a policy at its place in the order of checks.
+    /// `zx_vmo_set_cache_policy`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `MAP`; `INVALID_ARGS` for a number that is no policy; `BAD_STATE` if the VMO is mapped, has children, references or slices, or
+    /// is one; `NOT_SUPPORTED` for any policy but `Cached`.
+    pub fn set_cache_policy(&self, policy: impl TryInto<CachePolicy>) -> Result<(), Status> {
+        call(|engine| {
+            let (vmo, _) = self.0.vmo(engine, Rights::MAP)?;
+            let policy = policy.try_into().map_err(|_| Status::INVALID_ARGS)?;
+            let state = vmo.family.lock();
+            let pages = state.pages(vmo.memory);
+            let alone = state.tree.parent(vmo.vmo).is_none()
+                && state.tree.children(vmo.vmo) == 0
+                && pages.is_only_vmo();
+            if pages.is_mapped() || !alone {
+                return Err(Status::BAD_STATE);
+            }
+            match policy {
+                CachePolicy::Cached => Ok(()),
+                _ => Err(Status::NOT_SUPPORTED),
             }
         })
     }
@@ -366,17 +419,18 @@ fn child_rights(kind: ChildKind, options: VmoChildOptions, parent: Rights) -> Ri
 }
 
 impl VmObject {
-    /// A snapshot of `pages` pages from byte `offset` on, with the address space as the caller found it.
+    /// A snapshot of `bytes` bytes (rounded up to whole pages) from byte `offset` on, with the address space as the caller found it.
     pub(crate) fn create_clone(
         &self,
         engine: &'static Engine,
         space: MutexGuard<'_, Space>,
         options: VmoChildOptions,
         offset: u64,
-        pages: u64,
+        bytes: u64,
         name: Name,
     ) -> Result<Arc<VmObject>, Status> {
         let size = page_size() as u64;
+        let pages = bytes.div_ceil(size);
         if !offset.is_multiple_of(size) {
             return Err(Status::INVALID_ARGS);
         }
@@ -410,7 +464,7 @@ impl VmObject {
             root_offset,
             resizable: options.contains(VmoChildOptions::RESIZABLE),
             immutable: snapshot && options.contains(VmoChildOptions::NO_WRITE),
-            ..NewVmo::new(VmoKind::Clone)
+            ..NewVmo::new(VmoKind::Clone, StreamSize::new(0, bytes))
         };
         let child = VmObject::new(&self.family, &mut state, vmo, new);
         let garbage = state.collect();
@@ -420,8 +474,9 @@ impl VmObject {
         Ok(child)
     }
 
-    fn create_slice(&self, offset: u64, pages: u64, name: Name) -> Result<Arc<VmObject>, Status> {
+    fn create_slice(&self, offset: u64, bytes: u64, name: Name) -> Result<Arc<VmObject>, Status> {
         let size = page_size() as u64;
+        let pages = bytes.div_ceil(size);
         let mut state = self.family.lock();
         let inside = offset
             .checked_add(pages * size)
@@ -433,10 +488,11 @@ impl VmObject {
             return Err(Status::NOT_SUPPORTED);
         }
         let vmo = state.tree.slice(self.vmo, offset / size, pages);
+        let first = self.first_page() + offset / size;
         let new = NewVmo {
             name,
             root_offset: self.root_offset.saturating_add(offset),
-            ..NewVmo::new(VmoKind::Slice(self.first_page() + offset / size))
+            ..NewVmo::new(VmoKind::Slice(first), StreamSize::new(first, bytes))
         };
         Ok(VmObject::new(&self.family, &mut state, vmo, new))
     }
@@ -445,11 +501,11 @@ impl VmObject {
         &self,
         options: VmoChildOptions,
         offset: u64,
-        pages: u64,
+        size: u64,
         name: Name,
         rights: Rights,
     ) -> Result<Arc<VmObject>, Status> {
-        if offset != 0 || pages != 0 {
+        if offset != 0 || size != 0 {
             return Err(Status::INVALID_ARGS);
         }
         let resizable = options.contains(VmoChildOptions::RESIZABLE);
@@ -465,7 +521,7 @@ impl VmObject {
             name,
             root_offset: self.root_offset,
             resizable: self.resizable,
-            ..NewVmo::new(VmoKind::Reference)
+            ..NewVmo::new(VmoKind::Reference, self.stream.clone())
         };
         Ok(VmObject::new(&self.family, &mut state, vmo, new))
     }
@@ -501,12 +557,16 @@ impl VmObject {
     }
 }
 
+/// The size of the largest VMO: 2^64 bytes less 64 pages.
+fn most_pages() -> u64 {
+    u64::MAX / page_size() as u64 - 63
+}
+
 /// A size in whole pages, if a VMO can have it.
 fn size_in_pages(size: u64) -> Result<u64, Status> {
     let page = page_size() as u64;
-    let most = u64::MAX / page - 63;
     let pages = size.div_ceil(page);
-    if pages <= most {
+    if pages <= most_pages() {
         Ok(pages)
     } else {
         Err(Status::OUT_OF_RANGE)

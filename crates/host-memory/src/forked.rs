@@ -20,12 +20,13 @@ static MARK: AtomicPtr<AtomicU8> = AtomicPtr::new(ptr::null_mut());
 
 /// Makes this process the one that [`in_forked_copy`] knows. Called again in a copy, it makes the copy one of its own right. Allocates one page the first time.
 pub fn mark_process() -> io::Result<()> {
-    let mut mark = MARK.load(Acquire);
+    let mark = MARK.load(Acquire);
     if mark.is_null() {
-        mark = publish(new_mark()?);
+        publish(new_mark()?);
+    } else {
+        // SAFETY: what MARK holds is a byte of a page of its own that is never unmapped, and used as an atomic alone.
+        unsafe { &*mark }.store(1, Relaxed);
     }
-    // SAFETY: what MARK holds is a byte of a page of its own that is never unmapped, and used as an atomic alone.
-    unsafe { &*mark }.store(1, Relaxed);
     Ok(())
 }
 
@@ -57,7 +58,7 @@ pub fn at_fork(
     }
 }
 
-/// A new page, wiped in copies.
+/// A new page, wiped in copies, whose first byte is 1: whoever finds it published finds it set.
 fn new_mark() -> io::Result<*mut AtomicU8> {
     let len = NonZeroUsize::new(page_size()).ok_or(Errno::EINVAL)?;
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -69,19 +70,19 @@ fn new_mark() -> io::Result<*mut AtomicU8> {
         let _ = unsafe { munmap(page, len.get()) };
         return Err(errno.into());
     }
-    Ok(page.as_ptr().cast())
+    let mark: *mut AtomicU8 = page.as_ptr().cast();
+    // SAFETY: the page is ours alone, writable, and a byte of zero is an AtomicU8.
+    unsafe { &*mark }.store(1, Relaxed);
+    Ok(mark)
 }
 
-/// Makes `mark` the process's, unless another thread was faster: answers the one that counts.
-fn publish(mark: *mut AtomicU8) -> *mut AtomicU8 {
-    match MARK.compare_exchange(ptr::null_mut(), mark, AcqRel, Acquire) {
-        Ok(_) => mark,
-        Err(other) => {
-            if let Some(page) = ptr::NonNull::new(mark.cast()) {
-                // SAFETY: the page is ours alone: it was not published.
-                let _ = unsafe { munmap(page, page_size()) };
-            }
-            other
-        }
+/// Makes `mark` the process's, unless another thread was faster.
+fn publish(mark: *mut AtomicU8) {
+    let lost = MARK
+        .compare_exchange(ptr::null_mut(), mark, AcqRel, Acquire)
+        .is_err();
+    if lost && let Some(page) = ptr::NonNull::new(mark.cast()) {
+        // SAFETY: the page is ours alone: it was not published.
+        let _ = unsafe { munmap(page, page_size()) };
     }
 }
