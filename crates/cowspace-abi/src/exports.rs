@@ -63,6 +63,10 @@ calls! {
     zx_vmo_write = vmo::write: (handle: u32, buffer: Buffer, offset: u64, size: usize);
     zx_vmo_get_size = vmo::get_size: (handle: u32, size: Out<u64>);
     zx_vmo_set_size = vmo::set_size: (handle: u32, size: u64);
+    zx_vmo_get_stream_size = vmo::get_stream_size: (handle: u32, size: Out<u64>);
+    zx_vmo_set_stream_size = vmo::set_stream_size: (handle: u32, size: u64);
+    zx_vmo_transfer_data = vmo::transfer_data: (handle: u32, options: u32, offset: u64, length: u64, src: u32, src_offset: u64);
+    zx_vmo_set_cache_policy = vmo::set_cache_policy: (handle: u32, policy: u32);
     zx_vmo_op_range = vmo::op_range: (handle: u32, op: u32, offset: u64, size: u64, buffer: Buffer, buffer_size: usize);
     zx_vmo_create_child = vmo::create_child: (handle: u32, options: u32, offset: u64, size: u64, out: Out<u32>);
     zx_vmo_replace_as_executable = vmo::replace_as_executable: (handle: u32, vmex: u32, out: Out<u32>);

@@ -1,8 +1,8 @@
 //! `zx_object_*`.
 
 use cowspace::{
-    Handle, HandleBased, MonotonicInstant, Name, ObjectType, Process, Rights, Signals, Status, Thread, Unowned,
-    Vmar, Vmo, WaitResult,
+    Handle, HandleBased, MonotonicInstant, Name, ObjectType, Process, Rights, Signals, Status,
+    Thread, Unowned, Vmar, Vmo, WaitResult,
 };
 use host_memory::page::page_size;
 use zerocopy::{Immutable, IntoBytes};
@@ -247,7 +247,10 @@ pub(crate) fn set_property(
 }
 
 pub(crate) fn signal(handle: u32, clear: u32, set: u32) -> Result<(), Status> {
-    object::<Handle>(handle).signal(Signals::from_bits_retain(clear), Signals::from_bits_retain(set))
+    object::<Handle>(handle).signal(
+        Signals::from_bits_retain(clear),
+        Signals::from_bits_retain(set),
+    )
 }
 
 pub(crate) fn wait_one(

@@ -47,7 +47,8 @@ pub(crate) fn thread_self() -> u32 {
     // The first use of a thread-local that is dropped allocates by the program's malloc, so nothing is locked here.
     let get = |own: &Own| {
         if own.0.get() == 0 {
-            own.0.set(Thread::self_handle().map_or(0, |thread| Handle::from(thread).into_raw()));
+            own.0
+                .set(Thread::self_handle().map_or(0, |thread| Handle::from(thread).into_raw()));
         }
         own.0.get()
     };

@@ -1,9 +1,10 @@
-//! The records of object info as C programs see them: `zircon/syscalls/object.h`.
+//! The records as C programs see them: `zircon/syscalls/object.h`.
 //!
 //! No padding is left to the compiler (`IntoBytes` sees to that), so that every byte that a program gets is set. `tests/c/layout.c` holds sizes and offsets against Zircon's.
 
 use cowspace::{
     HandleBasicInfo, HandleCountInfo, MapsDetails, MapsInfo, ThreadStats, VmarInfo, VmoInfo,
+    VmoLockState,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -62,6 +63,27 @@ impl From<ThreadStats> for ThreadStatistics {
             total_runtime: i64::try_from(stats.total_runtime.as_nanos()).unwrap_or(i64::MAX),
             last_scheduled_cpu: stats.last_scheduled_cpu,
             padding: 0,
+        }
+    }
+}
+
+/// `zx_vmo_lock_state_t`
+#[derive(Debug, Immutable, IntoBytes)]
+#[repr(C)]
+pub(crate) struct LockState {
+    offset: u64,
+    size: u64,
+    discarded_offset: u64,
+    discarded_size: u64,
+}
+
+impl From<VmoLockState> for LockState {
+    fn from(state: VmoLockState) -> LockState {
+        LockState {
+            offset: state.offset,
+            size: state.size,
+            discarded_offset: state.discarded_offset,
+            discarded_size: state.discarded_size,
         }
     }
 }

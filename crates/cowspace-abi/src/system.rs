@@ -17,11 +17,12 @@ pub(crate) struct StringView {
 }
 
 pub(crate) fn get_version_string() -> StringView {
-    const VERSION: &CStr =
-        match CStr::from_bytes_with_nul(concat!("cowspace ", env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-            Ok(version) => version,
-            Err(_) => panic!("it ends in its only zero"),
-        };
+    const VERSION: &CStr = match CStr::from_bytes_with_nul(
+        concat!("cowspace ", env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
+    ) {
+        Ok(version) => version,
+        Err(_) => panic!("it ends in its only zero"),
+    };
     StringView {
         c_str: VERSION.as_ptr(),
         length: VERSION.count_bytes(),

@@ -121,10 +121,7 @@ impl Ours<'_> {
             iov_base: base.cast(),
             iov_len: len,
         };
-        let (local, remote) = (
-            piece(std::ptr::without_provenance_mut(theirs)),
-            piece(ours),
-        );
+        let (local, remote) = (piece(std::ptr::without_provenance_mut(theirs)), piece(ours));
         let call = match self {
             Ours::From(_) => libc::process_vm_readv,
             Ours::To(_) => libc::process_vm_writev,

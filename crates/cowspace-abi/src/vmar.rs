@@ -52,12 +52,7 @@ pub(crate) fn unmap(handle: u32, address: usize, len: usize) -> Result<(), Statu
     vmar(handle).unmap(address, len)
 }
 
-pub(crate) fn protect(
-    handle: u32,
-    options: u32,
-    address: usize,
-    len: usize,
-) -> Result<(), Status> {
+pub(crate) fn protect(handle: u32, options: u32, address: usize, len: usize) -> Result<(), Status> {
     vmar(handle).protect(address, len, VmarFlags::from_bits_retain(options))
 }
 
