@@ -1,9 +1,11 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR Apache-2.0. */
+/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
+ * Apache-2.0. */
 
 #ifndef ZIRCON_COMPILER_H_
 #define ZIRCON_COMPILER_H_
 
-/* Words that Zircon's headers and programs use. Those that another header gave already stay as they are. */
+/* Words that Zircon's headers and programs use. Those that another header gave already stay as they
+ * are. */
 
 #ifdef __cplusplus
 #define __BEGIN_CDECLS extern "C" {

@@ -1,11 +1,13 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR Apache-2.0. */
+/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
+ * Apache-2.0. */
 
 #ifndef ZIRCON_FEATURES_H_
 #define ZIRCON_FEATURES_H_
 
 #include <stdint.h>
 
-/* What zx_system_get_features can be asked for. It tells no feature of the processor here: getauxval(3) does. */
+/* What zx_system_get_features can be asked for. It tells no feature of the processor here:
+ * getauxval(3) does. */
 #define ZX_FEATURE_KIND_CPU ((uint32_t)0)
 #define ZX_FEATURE_KIND_HW_BREAKPOINT_COUNT ((uint32_t)1)
 #define ZX_FEATURE_KIND_HW_WATCHPOINT_COUNT ((uint32_t)2)

@@ -1,4 +1,5 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR Apache-2.0. */
+/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
+ * Apache-2.0. */
 
 #ifndef ZIRCON_LIMITS_H_
 #define ZIRCON_LIMITS_H_

@@ -1,4 +1,5 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR Apache-2.0. */
+/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
+ * Apache-2.0. */
 
 #ifndef ZIRCON_PROCESS_H_
 #define ZIRCON_PROCESS_H_
@@ -8,8 +9,9 @@
 
 __BEGIN_CDECLS
 
-/* Handles that a program has from the start. Each call gives the same value; it is not the caller's to close. ZX_HANDLE_INVALID where the library cannot start: no address
- * space is left, or the process is a copy made by fork(). */
+/* Handles that a program has from the start. Each call gives the same value; it is not the caller's
+ * to close. ZX_HANDLE_INVALID where the library cannot start: no address space is left, or the
+ * process is a copy made by fork(). */
 
 /* The calling thread. The handle is closed when the thread ends. */
 extern zx_handle_t _zx_thread_self(void);

@@ -1,4 +1,5 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR Apache-2.0. */
+/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
+ * Apache-2.0. */
 
 #ifndef ZIRCON_STATUS_H_
 #define ZIRCON_STATUS_H_
@@ -8,7 +9,8 @@
 
 __BEGIN_CDECLS
 
-/* The name of a status, such as "ZX_ERR_BAD_HANDLE"; "(UNKNOWN)" for a number without a name. It is nobody's to free. */
+/* The name of a status, such as "ZX_ERR_BAD_HANDLE"; "(UNKNOWN)" for a number without a name. It is
+ * nobody's to free. */
 extern const char* _zx_status_get_string(zx_status_t status);
 extern const char* zx_status_get_string(zx_status_t status);
 

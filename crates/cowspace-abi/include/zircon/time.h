@@ -1,4 +1,5 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR Apache-2.0. */
+/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
+ * Apache-2.0. */
 
 #ifndef ZIRCON_TIME_H_
 #define ZIRCON_TIME_H_
@@ -8,12 +9,14 @@
 
 __BEGIN_CDECLS
 
-/* Points in time and durations in nanoseconds. Arithmetic stops at the ends of the numbers: a deadline that lies too far is ZX_TIME_INFINITE. */
+/* Points in time and durations in nanoseconds. Arithmetic stops at the ends of the numbers: a
+ * deadline that lies too far is ZX_TIME_INFINITE. */
 typedef int64_t zx_time_t;
 typedef int64_t zx_duration_t;
 typedef int64_t zx_ticks_t;
 
-/* Of the monotonic clock, which stands still while the machine sleeps, and of the boot clock, which does not. */
+/* Of the monotonic clock, which stands still while the machine sleeps, and of the boot clock, which
+ * does not. */
 typedef int64_t zx_instant_mono_t;
 typedef int64_t zx_instant_mono_ticks_t;
 typedef int64_t zx_duration_mono_t;
