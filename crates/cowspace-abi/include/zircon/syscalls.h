@@ -1,5 +1,4 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
- * Apache-2.0. */
+/* Part of cowspace: Zircon's virtual memory objects on Linux. License: MIT OR Apache-2.0. */
 
 #ifndef ZIRCON_SYSCALLS_H_
 #define ZIRCON_SYSCALLS_H_
@@ -13,10 +12,10 @@ __BEGIN_CDECLS
 /* The calls of Zircon that concern memory, and what code around them uses. Each is there twice, as
  * the Fuchsia vDSO has it: zx_x and _zx_x are the same.
  *
- * * What they do is told in Fuchsia's reference (https://fuchsia.dev/reference/syscalls);
+ * What they do is told in Fuchsia's reference (https://fuchsia.dev/reference/syscalls);
  * cowspace's docs/zircon.md says what differs on Linux.
  *
- * * A pointer that cannot be accessed is ZX_ERR_INVALID_ARGS. After an error of any kind nothing
+ * A pointer that cannot be accessed is ZX_ERR_INVALID_ARGS. After an error of any kind nothing
  * that is told by a pointer holds; no handle and no mapping was made. In a copy of the process made
  * by fork() the calls answer ZX_ERR_BAD_STATE. */
 

@@ -1,5 +1,4 @@
-/* Part of cowspace, which gives Linux programs Zircon's virtual memory objects. License: MIT OR
- * Apache-2.0. */
+/* Part of cowspace: Zircon's virtual memory objects on Linux. License: MIT OR Apache-2.0. */
 
 #ifndef ZIRCON_TIME_H_
 #define ZIRCON_TIME_H_
