@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod c_library;
 pub mod consistent_cut;
 pub mod family;
 pub mod model;
