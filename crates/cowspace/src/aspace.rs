@@ -32,6 +32,7 @@ mod mapping;
 mod model;
 #[cfg(test)]
 mod model_tests;
+mod op;
 mod place;
 mod protect;
 mod unmap;
@@ -43,6 +44,7 @@ use self::layout::Layout;
 pub(crate) use self::{
     map::MapRequest,
     mapping::{Mapping, SameVmo},
+    op::OpPart,
     unmap::UnmapPlan,
     walk::RecordDetails,
 };

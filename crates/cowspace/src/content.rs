@@ -57,11 +57,19 @@ impl VmObject {
 
     /// Locks what a look at all memories of the family needs, of which some may be mapped.
     pub(crate) fn family_content(&self, engine: &'static Engine) -> Content<'_> {
-        let space = Some(engine.space());
+        self.content_in(engine, engine.space())
+    }
+
+    /// The same with the address space as the caller found it.
+    pub(crate) fn content_in(
+        &self,
+        engine: &'static Engine,
+        space: MutexGuard<'static, Space>,
+    ) -> Content<'_> {
         Content {
             engine,
             memory: self.memory,
-            _space: space,
+            _space: Some(space),
             state: self.family.lock(),
             garbage: Vec::new(),
         }
@@ -148,14 +156,13 @@ impl VmObject {
     /// `OUT_OF_RANGE`, `NO_MEMORY`.
     pub(crate) fn zero(
         &self,
-        engine: &'static Engine,
+        mut content: Content<'_>,
         offset: u64,
         len: u64,
     ) -> Result<(), Status> {
         if len == 0 {
             return Ok(());
         }
-        let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, offset, len)?;
         let size = page_size() as u64;
         let whole = bytes.start.next_multiple_of(size)..bytes.end / size * size;
@@ -177,7 +184,7 @@ impl VmObject {
     /// `OUT_OF_RANGE` if the range rounded to whole pages is not inside; `NO_MEMORY`.
     pub(crate) fn commit(
         &self,
-        engine: &'static Engine,
+        mut content: Content<'_>,
         offset: u64,
         len: u64,
     ) -> Result<(), Status> {
@@ -187,7 +194,6 @@ impl VmObject {
             .checked_add(len)
             .and_then(|end| end.checked_next_multiple_of(size))
             .ok_or(Status::OUT_OF_RANGE)?;
-        let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, start, end - start)?;
         content.commit_pages(bytes.start / size..bytes.end / size)
     }
@@ -199,11 +205,10 @@ impl VmObject {
     /// `OUT_OF_RANGE`; `NOT_SUPPORTED` for a clone and for a VMO that has clones; `INVALID_ARGS` if the range is not page-aligned.
     pub(crate) fn decommit(
         &self,
-        engine: &'static Engine,
+        mut content: Content<'_>,
         offset: u64,
         len: u64,
     ) -> Result<(), Status> {
-        let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, offset, len)?;
         if len == 0 {
             return Ok(());

@@ -89,7 +89,7 @@ impl Engine {
         forked::mark_process().map_err(fail("no page that is wiped on fork"))?;
         let range = reservation.range();
         let space = Space::new(range.start()..range.end(), page_size());
-        let root = Arc::new(VmarObject::new(space.root()));
+        let root = Arc::new(VmarObject::new(space.root(), range.start()..range.end()));
         let process = ProcessObject::new().map_err(fail("/proc/self/task does not tell of it"))?;
         let engine = Engine {
             reservation,

@@ -69,6 +69,7 @@ mod task;
 mod thread;
 mod time;
 mod vmar;
+mod vmar_op;
 mod vmo;
 mod wide;
 
@@ -81,7 +82,7 @@ pub use info::{
     CachePolicy, HandleBasicInfo, HandleCountInfo, Koid, MappingDetails, MapsDetails, MapsInfo,
     Name, ObjectType, VmarInfo, VmoInfo, VmoInfoFlags,
 };
-pub use options::{Policy, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
+pub use options::{Policy, VmarFlags, VmarOp, VmoChildOptions, VmoOp, VmoOptions};
 pub use process::Process;
 pub use rights::Rights;
 pub use signals::{Signals, WaitResult};

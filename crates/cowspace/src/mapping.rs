@@ -28,7 +28,8 @@ impl Engine {
         let (policy, flags) = (request.policy, request.flags);
         let mut space = self.space();
         let plan = space.plan_map(vmar, request)?;
-        let (range, perms) = (host_range(&plan.range()), plan.perms());
+        let (space_range, perms) = (plan.range(), plan.perms());
+        let range = host_range(&space_range);
         self.unmap_pieces(&space, plan.overwrites())?;
         let page = vmo_offset / host_memory::page::page_size() as u64;
         let new = NewRegion {
@@ -57,9 +58,8 @@ impl Engine {
                 drop((changes, undone));
                 return Err(status);
             }
-            if flags.contains(VmarFlags::MAP_RANGE) && perms.contains(Perms::READ) {
-                // A hint: what cannot be had now is had when it is touched.
-                let _ = self.reservation.populate_read(range);
+            if flags.contains(VmarFlags::MAP_RANGE) {
+                self.make_ready(&space, vmar, &space_range);
             }
         }
         drop(space);

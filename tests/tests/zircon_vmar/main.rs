@@ -6,6 +6,7 @@ mod changing;
 mod handles;
 mod looking;
 mod mapping;
+mod op_range;
 mod placement;
 
 use cowspace::{
