@@ -59,7 +59,7 @@ use crate::{
 pub(crate) struct VmarId(u64);
 
 /// A mapping, as long as its range stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MappingId(u64);
 
 /// A part of a mapping, or all of it.

@@ -10,9 +10,9 @@ use crate::lock::MutexGuard;
 use host_memory::page::{HostRange, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::uffd::Protect;
-use memmap2::MmapMut;
 use page_tree::{LayerId, MemoryId, Place};
 
+use crate::bounce::Bounce;
 use crate::engine::{Engine, Space};
 use crate::family::{FamilyState, Garbage, Home, new_layer_id};
 use crate::object::VmObject;
@@ -20,9 +20,6 @@ use crate::options::Policy;
 use crate::report::no_memory;
 use crate::status::Status;
 use crate::wide::WideFile;
-
-/// Bytes are moved in pieces of this many pages at most, so that no lock is held for long.
-const PIECE_PAGES: usize = 32;
 
 /// Both locks that the content of a memory can need. The address space is held if the memory is mapped: then its regions and its home stay as
 /// they are while the family is unlocked. Of a memory that is not mapped the family stays locked: nothing else holds off other calls.
@@ -368,13 +365,14 @@ fn zero_native(engine: &Engine, range: HostRange, held: &[HostRange]) -> Result<
         .pagemap
         .scan(range, PageFlags::PRIVATE, |pages, _| dirty.push(pages))
         .map_err(no_memory("scanning a private mapping"))?;
-    let bounce = Bounce::new()?;
+    let zeros = Bounce::zeros()?;
+    let zeros = zeros.bytes();
     for pages in dirty {
-        for at in (pages.start()..pages.end()).step_by(bounce.0.len()) {
-            let len = bounce.0.len().min(pages.end() - at);
+        for at in (pages.start()..pages.end()).step_by(zeros.len()) {
+            let len = zeros.len().min(pages.end() - at);
             engine
                 .memory
-                .write(engine.reservation, at, &bounce.0[..len])
+                .write(engine.reservation, at, &zeros[..len])
                 .map_err(no_memory("zeroing a private mapping"))?;
         }
     }
@@ -563,34 +561,6 @@ impl FamilyState {
 fn page_bytes(bytes: &Range<u64>) -> Range<u64> {
     let size = page_size() as u64;
     bytes.start / size * size..bytes.end.next_multiple_of(size)
-}
-
-/// Memory of the engine's own, through which bytes pass on their way between a caller and a VMO. It is mapped and not allocated: the program's
-/// allocator may live in a VMO.
-pub(crate) struct Bounce(MmapMut);
-
-impl Bounce {
-    pub(crate) fn new() -> Result<Bounce, Status> {
-        MmapMut::map_anon(PIECE_PAGES * page_size())
-            .map(Bounce)
-            .map_err(no_memory("mapping a bounce buffer"))
-    }
-
-    /// A piece for at most `want` bytes from offset `at` on, which ends at a page boundary if it does not end before.
-    fn piece(&mut self, at: u64, want: usize) -> &mut [u8] {
-        let len = self.0.len() - (at % page_size() as u64) as usize;
-        &mut self.0[..want.min(len)]
-    }
-
-    /// All of it, to look at.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// All of it.
-    pub(crate) fn all(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
 }
 
 impl VmObject {

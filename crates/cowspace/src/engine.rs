@@ -14,6 +14,7 @@ use host_memory::stop::{Stopped, stop_other_threads};
 use std::sync::Arc;
 
 use crate::aspace::AddressSpace;
+use crate::bounce::Bounce;
 use crate::handle::HandleTable;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
@@ -87,6 +88,7 @@ impl Engine {
             }
         };
         forked::mark_process().map_err(fail("no page that is wiped on fork"))?;
+        Bounce::prepare();
         let range = reservation.range();
         let space = Space::new(range.start()..range.end(), page_size());
         let root = Arc::new(VmarObject::new(space.root(), range.start()..range.end()));

@@ -42,6 +42,7 @@ mod aspace;
 #[cfg(test)]
 mod aspace_tests;
 mod attribution;
+mod bounce;
 mod content;
 mod cut;
 mod engine;

@@ -13,7 +13,7 @@ use host_memory::uffd::{Modes, Protect, UffdError, Wake};
 use page_tree::{MemoryId, Place, Run};
 
 use crate::aspace::MappingId;
-use crate::content::Bounce;
+use crate::bounce::Bounce;
 use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::mapping::{host_range, prot};
@@ -108,7 +108,7 @@ impl Engine {
             state.make_aliases();
             self.faults.insert(&vmo.family, vmo.memory, &region);
         }
-        state.pages_mut(vmo.memory).regions.push(region);
+        state.pages_mut(vmo.memory).regions.insert(id, region);
     }
 
     /// Sets the permissions of the part of `range` that the region covers.
@@ -155,7 +155,7 @@ impl Engine {
         }
         let mut state = vmo.family.lock();
         let pages = state.pages_mut(vmo.memory);
-        pages.regions.retain(|region| region.id != id);
+        pages.regions.remove(&id);
         if private && ends {
             pages.home = Home::None;
         }
@@ -189,10 +189,9 @@ impl Engine {
     ) {
         let mut state = vmo.family.lock();
         let pages = state.pages_mut(vmo.memory);
-        let Some(index) = pages.regions.iter().position(|region| region.id == old) else {
+        let Some(region) = pages.regions.remove(&old) else {
             return;
         };
-        let region = pages.regions.remove(index);
         let mut pieces = Vec::new();
         for &(id, range) in rest {
             if let Some(part) = intersect(region.range, range) {
@@ -212,7 +211,7 @@ impl Engine {
             if piece.policy == Policy::Traced {
                 self.faults.insert(&vmo.family, vmo.memory, &piece);
             }
-            pages.regions.push(piece);
+            pages.regions.insert(piece.id, piece);
         }
     }
 
@@ -403,7 +402,7 @@ impl Engine {
         if data.is_empty() {
             return Ok(());
         }
-        let zeros = Bounce::new()?;
+        let zeros = Bounce::zeros()?;
         for part in data {
             let start =
                 range.start() + (run.pages.start * size + part.start - bytes.start) as usize;
