@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::lock::{Mutex, MutexGuard};
 use fault_handler::FaultHandler;
 use host_memory::forked;
+use host_memory::limits;
 use host_memory::page::page_size;
 use host_memory::pagemap::Pagemap;
 use host_memory::procmem::ProcMem;
@@ -88,6 +89,7 @@ impl Engine {
             }
         };
         forked::mark_process().map_err(fail("no page that is wiped on fork"))?;
+        limits::raise_descriptor_limit();
         Bounce::prepare();
         let range = reservation.range();
         let space = Space::new(range.start()..range.end(), page_size());
