@@ -175,8 +175,8 @@ impl Engine {
         }
     }
 
-    /// Keeps the private pages of a mapping that is about to end, in a file of the memory's own.
-    pub(crate) fn save_private(&self, vmo: &VmObject, range: HostRange) -> Result<(), Status> {
+    /// Copies the private pages of a mapping that is about to end to a file, for [`Self::keep_saved`]. Until then nothing has changed but that the mapping has no permissions any more.
+    pub(crate) fn save_private(&self, range: HostRange) -> Result<SavedPages, Status> {
         let file = new_file(range.len() as u64)?;
         // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.
         self.reservation
@@ -187,9 +187,21 @@ impl Engine {
             .scan_private_unprotected(range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;
         self.copy_out(range, &changed, &file)?;
-        let mut state = vmo.family.lock();
-        state.own_pages(vmo.memory, new_layer_id(), &changed, range, file);
-        Ok(())
+        Ok(SavedPages {
+            range,
+            changed,
+            file,
+        })
+    }
+
+    /// Makes the copy the home of the memory, whose mapping is gone.
+    pub(crate) fn keep_saved(&self, state: &mut FamilyState, memory: MemoryId, saved: SavedPages) {
+        let SavedPages {
+            range,
+            changed,
+            file,
+        } = saved;
+        state.own_pages(memory, new_layer_id(), &changed, range, file);
     }
 
     /// Private home, traced: the pages that can be stored to without a fault are write-protected, then copied.
@@ -666,6 +678,13 @@ impl Engine {
             .filter(|piece| piece.prot.contains(Prot::WRITE))
             .count()
     }
+}
+
+/// What a private mapping had of its own, see [`Engine::save_private`].
+pub(crate) struct SavedPages {
+    range: HostRange,
+    changed: Vec<HostRange>,
+    file: MemFd,
 }
 
 /// A parked region whose pages are write-protected. Dropping it takes the protection away again.
