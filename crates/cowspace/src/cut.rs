@@ -45,6 +45,20 @@ impl Piece {
     fn offset(&self) -> u64 {
         self.page * page_size() as u64
     }
+
+    /// Makes one piece of two if the second goes on where this one ends: to the kernel they are one as well.
+    fn take_in(&mut self, next: &Piece) -> bool {
+        let continues = self.range.end() == next.range.start()
+            && self.page + self.range.pages() as u64 == next.page
+            && self.prot == next.prot;
+        match HostRange::new(self.range.start(), self.range.len() + next.range.len()) {
+            Some(both) if continues => {
+                self.range = both;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The regions of a memory whose faults wait. Dropping it lets them go on.
@@ -669,6 +683,8 @@ impl Engine {
                 }));
             }
         }
+        pieces.sort_unstable_by_key(|piece| piece.range.start());
+        pieces.dedup_by(|next, piece| piece.take_in(next));
         pieces
     }
 
