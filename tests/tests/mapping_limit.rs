@@ -251,6 +251,19 @@ fn nothing_is_lost_at_the_limit_of_mappings() {
             comb.fill();
             operations_work(&subject);
             check();
+            let base = root.info().expect("the root lives").base;
+            let over = second + 20 * page();
+            until_it_fits(
+                &mut comb,
+                &what,
+                || all_writable(second),
+                || {
+                    let flags = RW | VmarFlags::SPECIFIC_OVERWRITE;
+                    root.map_with_policy(over - base, &child, 0, page(), flags, policy)
+                },
+            );
+            assert_eq!(memory(over, page()).load_u64(0), value);
+            check();
             until_it_fits(
                 &mut comb,
                 &what,
