@@ -14,7 +14,7 @@ use page_tree::{LayerId, MemoryId, Place};
 
 use crate::bounce::Bounce;
 use crate::engine::{Engine, Space};
-use crate::family::{FamilyState, Garbage, Home, new_layer_id};
+use crate::family::{Backing, FamilyState, Garbage, Home, Region, new_layer_id};
 use crate::object::VmObject;
 use crate::options::Policy;
 use crate::report::no_memory;
@@ -303,14 +303,9 @@ impl Content<'_> {
                         MutexGuard::unlocked(&mut self.state, || discard_traced(engine, range))?;
                     }
                     Policy::Native => {
-                        let held = self.state.runs_in(self.memory, pages.clone());
-                        let held: Vec<HostRange> = held
-                            .iter()
-                            .filter(|run| run.place != Place::Zero)
-                            .filter_map(|run| region.addresses(run.pages.start, run.pages.end))
-                            .collect();
+                        let (empty, held) = self.state.shown_by(self.memory, region, &pages);
                         MutexGuard::unlocked(&mut self.state, || {
-                            zero_native(engine, range, &held)
+                            zero_native(engine, range, &empty, &held)
                         })?;
                     }
                 }
@@ -358,8 +353,20 @@ fn discard_traced(engine: &Engine, range: HostRange) -> Result<(), Status> {
         .map_err(no_memory("discarding pages"))
 }
 
-/// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else shows zeros already.
-fn zero_native(engine: &Engine, range: HostRange, held: &[HostRange]) -> Result<(), Status> {
+/// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else shows zeros already. Private pages over nothing
+/// (`empty`) are given back; those over a layer would show the layer.
+fn zero_native(
+    engine: &Engine,
+    range: HostRange,
+    empty: &[HostRange],
+    held: &[HostRange],
+) -> Result<(), Status> {
+    for &part in empty {
+        engine
+            .reservation
+            .discard(part)
+            .map_err(no_memory("discarding pages"))?;
+    }
     let mut dirty = held.to_vec();
     engine
         .pagemap
@@ -380,6 +387,32 @@ fn zero_native(engine: &Engine, range: HostRange, held: &[HostRange]) -> Result<
 }
 
 impl FamilyState {
+    /// Where a private region shows pages of a memory over nothing, and where it shows what the memory has over a layer.
+    fn shown_by(
+        &self,
+        memory: MemoryId,
+        region: &Region,
+        pages: &Range<u64>,
+    ) -> (Vec<HostRange>, Vec<HostRange>) {
+        let (mut empty, mut held) = (Vec::new(), Vec::new());
+        let Backing::Private(plan) = &region.backing else {
+            return (empty, held);
+        };
+        for segment in plan.segments() {
+            let part = segment.pages.start.max(pages.start)..segment.pages.end.min(pages.end);
+            if segment.place == Place::Zero {
+                empty.extend(region.addresses(part.start, part.end));
+            } else if !part.is_empty() {
+                let runs = self.runs_in(memory, part).into_iter();
+                held.extend(
+                    runs.filter(|run| run.place != Place::Zero)
+                        .filter_map(|run| region.addresses(run.pages.start, run.pages.end)),
+                );
+            }
+        }
+        (empty, held)
+    }
+
     /// The memory's own file, made now if there is none. It begins complete if nothing else holds a page of the memory.
     pub(crate) fn file(&mut self, memory: MemoryId) -> Result<(LayerId, &mut WideFile), Status> {
         if matches!(self.pages(memory).home, Home::None) {

@@ -8,6 +8,7 @@ mod looking;
 mod mapping;
 mod op_range;
 mod placement;
+mod scale;
 
 use cowspace::{
     Handle, HandleBased, MapsDetails, ObjectType, Policy, Rights, Status, Vmar, VmarFlags, Vmo,
