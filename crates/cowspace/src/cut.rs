@@ -51,8 +51,10 @@ impl Piece {
         let continues = self.range.end() == next.range.start()
             && self.page + self.range.pages() as u64 == next.page
             && self.prot == next.prot;
-        match HostRange::new(self.range.start(), self.range.len() + next.range.len()) {
-            Some(both) if continues => {
+        let both = HostRange::new(self.range.start(), self.range.len() + next.range.len());
+        match both {
+            // Still of one file.
+            Some(both) if continues && mappable(both, self.page).count() == 1 => {
                 self.range = both;
                 true
             }
