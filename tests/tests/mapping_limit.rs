@@ -156,7 +156,8 @@ fn operations_work(subject: &Subject) {
     subject.write(2, value);
 }
 
-/// Unmapping from the middle of one mapping to the middle of another: both are cut, what lies between is gone, or all is as it was.
+/// Unmapping from the middle of one mapping to the middle of another: both are cut, what lies between is gone, or all
+/// is as it was.
 fn several_at_once(comb: &mut Comb, what: &str, policy: Policy) {
     (0..32).for_each(|_| comb.ease());
     let pages = 4;

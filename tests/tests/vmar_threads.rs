@@ -1,5 +1,5 @@
-//! Many threads map, unmap, protect and overwrite pages of one VMAR at once, while others store to neighbouring pages and clone them. Every thread knows what its own
-//! pages must be.
+//! Many threads map, unmap, protect and overwrite pages of one VMAR at once, while others store to neighbouring pages
+//! and clone them. Every thread knows what its own pages must be.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,8 @@ use cowspace_tests::zircon::{Region, bytes, can_read, can_write};
 use cowspace_tests::{RW, memory, page};
 
 const CHANGERS: usize = 4;
-/// Pages of each changing thread. They lie between those of the others, so that the kernel cuts and merges its areas all the time.
+/// Pages of each changing thread. They lie between those of the others, so that the kernel cuts and merges its areas
+/// all the time.
 const PAGES: usize = 12;
 const ROUNDS: usize = 1_500;
 /// Behind the pages that change: two counters of the storing thread.

@@ -93,7 +93,8 @@ pub(crate) struct AddressSpace<V> {
     root: VmarId,
     vmars: HashMap<VmarId, Vmar>,
     mappings: HashMap<MappingId, Mapping<V>>,
-    /// How many mappings each VMO has that has any, by [`SameVmo::identity`]: neighbours that continue each other count once.
+    /// How many mappings each VMO has that has any, by [`SameVmo::identity`]: neighbours that continue each other count
+    /// once.
     counts: HashMap<usize, usize>,
     /// The next id of either kind.
     next_id: u64,

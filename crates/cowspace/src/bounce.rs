@@ -17,10 +17,12 @@ const KEPT: usize = 16;
 
 static POOL: OnceLock<Vec<Mutex<MmapMut>>> = OnceLock::new();
 
-/// A buffer, mapped and not allocated: the program's allocator may live in a VMO. It holds what the last user left in it.
+/// A buffer, mapped and not allocated: the program's allocator may live in a VMO. It holds what the last user left in
+/// it.
 ///
-/// Reading and writing must work when the process has no mappings left to make, so buffers are made beforehand and taken in turns. If all are taken a new one is mapped: nobody waits
-/// for one, not with a lock held and not while the world is stopped.
+/// Reading and writing must work when the process has no mappings left to make, so buffers are made beforehand and
+/// taken in turns. If all are taken a new one is mapped: nobody waits for one, not with a lock held and not while the
+/// world is stopped.
 pub(crate) enum Bounce {
     /// Locked as long as it is in use.
     Kept(MutexGuard<'static, MmapMut>),
@@ -87,4 +89,24 @@ impl Bounce {
 
 fn map() -> std::io::Result<MmapMut> {
     MmapMut::map_anon(PIECE_PAGES * page_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_more_than_are_kept() {
+        Bounce::prepare();
+        let mut taken: Vec<Bounce> = (0..2 * KEPT).map(|_| Bounce::new().unwrap()).collect();
+        for (number, bounce) in taken.iter_mut().enumerate() {
+            bounce.all().fill(number as u8);
+        }
+        for (number, bounce) in taken.iter().enumerate() {
+            assert!(bounce.bytes().iter().all(|&byte| byte == number as u8));
+        }
+        drop(taken);
+        let zeros = Bounce::zeros().unwrap();
+        assert!(zeros.bytes().iter().all(|&byte| byte == 0));
+    }
 }

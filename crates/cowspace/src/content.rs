@@ -353,8 +353,8 @@ fn discard_traced(engine: &Engine, range: HostRange) -> Result<(), Status> {
         .map_err(no_memory("discarding pages"))
 }
 
-/// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else shows zeros already. Private pages over nothing
-/// (`empty`) are given back; those over a layer would show the layer.
+/// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else
+/// shows zeros already. Private pages over nothing (`empty`) are given back; those over a layer would show the layer.
 fn zero_native(
     engine: &Engine,
     range: HostRange,
@@ -387,7 +387,8 @@ fn zero_native(
 }
 
 impl FamilyState {
-    /// Where a private region shows pages of a memory over nothing, and where it shows what the memory has over a layer.
+    /// Where a private region shows pages of a memory over nothing, and where it shows what the memory has over a
+    /// layer.
     fn shown_by(
         &self,
         memory: MemoryId,

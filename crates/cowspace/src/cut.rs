@@ -191,7 +191,8 @@ impl Engine {
         }
     }
 
-    /// Copies the private pages of a mapping that is about to end to a file, for [`Self::keep_saved`]. Until then nothing has changed but that the mapping has no permissions any more.
+    /// Copies the private pages of a mapping that is about to end to a file, for [`Self::keep_saved`]. Until then
+    /// nothing has changed but that the mapping has no permissions any more.
     pub(crate) fn save_private(&self, range: HostRange) -> Result<SavedPages, Status> {
         let file = new_file(range.len() as u64)?;
         // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.

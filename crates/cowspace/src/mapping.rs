@@ -135,8 +135,8 @@ impl Engine {
         Ok(changes)
     }
 
-    /// The kernel's part of taking pieces of mappings away: all between the first and the last of them. After an error nothing has changed: what can fail comes first, and
-    /// what cannot be undone is one call of the kernel.
+    /// The kernel's part of taking pieces of mappings away: all between the first and the last of them. After an error
+    /// nothing has changed: what can fail comes first, and what cannot be undone is one call of the kernel.
     fn unmap_pieces(&self, space: &Space, pieces: &[Piece]) -> Result<(), Status> {
         let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
             return Ok(());

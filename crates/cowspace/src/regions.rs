@@ -136,7 +136,8 @@ impl Engine {
             .map_err(no_memory("changing permissions"))
     }
 
-    /// Saves what only the mapping of a region holds, before it is unmapped: the private pages of a memory that lives on.
+    /// Saves what only the mapping of a region holds, before it is unmapped: the private pages of a memory that lives
+    /// on.
     pub(crate) fn save_region(
         &self,
         vmo: &Arc<VmObject>,

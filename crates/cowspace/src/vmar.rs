@@ -164,22 +164,28 @@ impl Vmar {
         })
     }
 
-    /// Does `op` to what is mapped in `size` bytes (rounded up to whole pages) at `addr`. `zx_vmar_op_range` with no buffer.
+    /// Does `op` to what is mapped in `size` bytes (rounded up to whole pages) at `addr`. `zx_vmar_op_range` with no
+    /// buffer.
     ///
-    /// Mappings are operated on one after the other, from the lowest address up. It counts what a mapping may ever allow, not what it allows now.
+    /// Mappings are operated on one after the other, from the lowest address up. It counts what a mapping may ever
+    /// allow, not what it allows now.
     ///
     /// # Errors
     ///
-    /// In this order: `BAD_HANDLE`, `WRONG_TYPE`; `INVALID_ARGS` for an unknown operation; `ACCESS_DENIED` without the operation's right (`WRITE` for COMMIT, DECOMMIT, ZERO; `READ` for MAP_RANGE,
-    /// PREFETCH; none for the others); `INVALID_ARGS` for a range that is empty or not aligned; `OUT_OF_RANGE` if it is not inside; `BAD_STATE` if the region is destroyed. Then for each
-    /// mapping, those before it having been operated on: `BAD_STATE` for a gap before it; `INVALID_ARGS` if it is a child region's and the handle lacks `OP_CHILDREN`, or the operation is COMMIT, DECOMMIT or PREFETCH;
-    /// `ACCESS_DENIED` if it may never be written (COMMIT, DECOMMIT, ZERO) or read (PREFETCH); `OUT_OF_RANGE` behind the end of the VMO; those of the operation of the same name of [`Vmo::op_range`]. `BAD_STATE` for
-    /// a gap at the end.
+    /// In this order: `BAD_HANDLE`, `WRONG_TYPE`; `INVALID_ARGS` for an unknown operation; `ACCESS_DENIED` without the
+    /// operation's right (`WRITE` for COMMIT, DECOMMIT, ZERO; `READ` for MAP_RANGE, PREFETCH; none for the others);
+    /// `INVALID_ARGS` for a range that is empty or not aligned; `OUT_OF_RANGE` if it is not inside; `BAD_STATE` if the
+    /// region is destroyed. Then for each mapping, those before it having been operated on: `BAD_STATE` for a gap
+    /// before it; `INVALID_ARGS` if it is a child region's and the handle lacks `OP_CHILDREN`, or the operation is
+    /// COMMIT, DECOMMIT or PREFETCH; `ACCESS_DENIED` if it may never be written (COMMIT, DECOMMIT, ZERO) or read
+    /// (PREFETCH); `OUT_OF_RANGE` behind the end of the VMO; those of the operation of the same name of
+    /// [`Vmo::op_range`]. `BAD_STATE` for a gap at the end.
     pub fn op_range(&self, op: VmarOp, addr: usize, size: usize) -> Result<(), Status> {
         self.op_range_with_buffer(op, addr, size, 0, 0)
     }
 
-    /// As [`Vmar::op_range`], with the address and the length of the buffer that `zx_vmar_op_range` has room for. No operation uses one, and it is not looked at.
+    /// As [`Vmar::op_range`], with the address and the length of the buffer that `zx_vmar_op_range` has room for. No
+    /// operation uses one, and it is not looked at.
     ///
     /// # Errors
     ///

@@ -48,14 +48,16 @@ impl OpRules {
 }
 
 impl Engine {
-    /// Does `op` to all that is mapped in `size` bytes at `addr`. The caller has checked the operation's right; `children` also says whether the handle has `OP_CHILDREN`.
+    /// Does `op` to all that is mapped in `size` bytes at `addr`. The caller has checked the operation's right;
+    /// `children` also says whether the handle has `OP_CHILDREN`.
     ///
-    /// The address space is locked for one mapping at a time, as in Zircon: what other calls do meanwhile is seen from the next mapping on.
+    /// The address space is locked for one mapping at a time, as in Zircon: what other calls do meanwhile is seen from
+    /// the next mapping on.
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGS`, `OUT_OF_RANGE`, `BAD_STATE` and `ACCESS_DENIED` of the range and its mappings; those of the operation. The mappings before the one that failed
-    /// have been operated on.
+    /// `INVALID_ARGS`, `OUT_OF_RANGE`, `BAD_STATE` and `ACCESS_DENIED` of the range and its mappings; those of the
+    /// operation. The mappings before the one that failed have been operated on.
     pub(crate) fn vmar_op(
         &'static self,
         vmar: &VmarObject,
@@ -105,8 +107,8 @@ impl Engine {
         Ok(range.end)
     }
 
-    /// Makes the pages that VMOs have ready to be read without a fault, where a mapping in the range of the VMAR or below may be read. A hint: what cannot be had now is had when it
-    /// is touched.
+    /// Makes the pages that VMOs have ready to be read without a fault, where a mapping in the range of the VMAR or
+    /// below may be read. A hint: what cannot be had now is had when it is touched.
     pub(crate) fn make_ready(&self, space: &Space, vmar: VmarId, range: &Range<usize>) {
         for piece in space.pieces(vmar, range).unwrap_or_default() {
             let Some(mapping) = space.get(piece.id) else {
@@ -147,7 +149,8 @@ fn present(vmo: &Arc<VmObject>, id: MappingId, part: HostRange) -> Vec<HostRange
 }
 
 impl FamilyState {
-    /// The pages that the memory has of some, in no order, some perhaps twice: those that the tree knows, and those that threads put into the home's file.
+    /// The pages that the memory has of some, in no order, some perhaps twice: those that the tree knows, and those
+    /// that threads put into the home's file.
     fn present_pages(&self, memory: MemoryId, pages: Range<u64>) -> Vec<Range<u64>> {
         let runs = self.runs_in(memory, pages.clone()).into_iter();
         let mut present: Vec<Range<u64>> = runs

@@ -2,7 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Lets the process have as many descriptors as it may ask for: raises the soft `RLIMIT_NOFILE` to the hard one. Processes started later inherit that.
+/// Lets the process have as many descriptors as it may ask for: raises the soft `RLIMIT_NOFILE` to the hard one.
+/// Processes started later inherit that.
 ///
 /// Each VMO with content of its own takes a descriptor, and the usual soft limit is 1,024.
 pub fn raise_descriptor_limit() {

@@ -195,7 +195,8 @@ impl From<MemFd> for OwnedFd {
     }
 }
 
-/// So many pages are asked for one by one rather than for the end of their run: the kernel looks at each page of a run to find it (1 ms for 20,000), however few are wanted.
+/// So many pages are asked for one by one rather than for the end of their run: the kernel looks at each page of a run
+/// to find it (1 ms for 20,000), however few are wanted.
 const ONE_BY_ONE: u64 = 256;
 
 /// The runs of pages of `file` with data, by SEEK_DATA and SEEK_HOLE (`lseek(2)`). They move the file's position, which nobody here uses.
