@@ -142,7 +142,7 @@ impl Content<'_> {
         let Some(space) = &self.space else {
             return Ok(());
         };
-        let regions = self.state.pages(self.memory).regions.iter();
+        let regions = self.state.pages(self.memory).regions.values();
         let follows =
             |region: &&Region| matches!(&region.stream, Some(one) if Arc::ptr_eq(one, stream));
         for region in regions.filter(follows) {
