@@ -21,6 +21,7 @@ static void wrong_handles(zx_handle_t vmo) {
     EXPECT(zx_vmar_unmap(wrong[i], 0, page()), status[i]);
     EXPECT(zx_vmar_protect(wrong[i], 0, 0, page()), status[i]);
     EXPECT(zx_vmar_destroy(wrong[i]), status[i]);
+    EXPECT(zx_vmar_op_range(wrong[i], ZX_VMAR_OP_ZERO, 0, page(), NULL, 0), status[i]);
     EXPECT(zx_vmar_create_vmo_child(wrong[i], ZX_VMO_CHILD_SNAPSHOT, 0, page(), &out), status[i]);
   }
   zx_vaddr_t address;
@@ -85,6 +86,14 @@ static void mapping(zx_handle_t root, zx_handle_t vmo) {
   EXPECT(zx_vmar_protect(root, kBoth | ZX_VM_PERM_EXECUTE, address, page()), ZX_ERR_ACCESS_DENIED);
   OK(zx_vmar_protect(root, kBoth, address, page()));
   bytes[0] = 'S';
+
+  OK(zx_vmar_op_range(root, ZX_VMAR_OP_COMMIT, address, 3 * page(), NULL, 0));
+  OK(zx_vmar_op_range(root, ZX_VMAR_OP_ZERO, address + page(), page(), NULL, 0));
+  CHECK(bytes[page()] == 0 && bytes[0] == 'S');
+  EXPECT(zx_vmar_op_range(root, 99, address, page(), NULL, 0), ZX_ERR_INVALID_ARGS);
+  EXPECT(zx_vmar_op_range(root, ZX_VMAR_OP_ZERO, address, page(), bytes, 0), ZX_ERR_INVALID_ARGS);
+  EXPECT(zx_vmar_op_range(root, ZX_VMAR_OP_ZERO, address, page(), NULL, 1), ZX_ERR_INVALID_ARGS);
+  EXPECT(zx_vmar_op_range(root, ZX_VMAR_OP_ZERO, address, 4 * page(), NULL, 0), ZX_ERR_BAD_STATE);
 
   OK(zx_vmar_unmap(root, address + page(), page()));
   EXPECT(zx_vmar_unmap(root, address + 1, page()), ZX_ERR_INVALID_ARGS);

@@ -87,6 +87,9 @@ calls! {
     );
     zx_vmar_unmap = vmar::unmap: (handle: u32, address: usize, len: usize);
     zx_vmar_protect = vmar::protect: (handle: u32, options: u32, address: usize, len: usize);
+    zx_vmar_op_range = vmar::op_range: (
+        handle: u32, op: u32, address: usize, size: usize, buffer: Buffer, buffer_size: usize
+    );
     zx_vmar_destroy = vmar::destroy: (handle: u32);
     zx_vmar_create_vmo_child = vmar::create_vmo_child: (
         handle: u32, options: u32, address: usize, size: usize, out: Out<u32>

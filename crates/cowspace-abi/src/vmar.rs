@@ -1,8 +1,8 @@
 //! `zx_vmar_*`.
 
-use cowspace::{HandleBased, Status, Unowned, Vmar, VmarFlags, Vmo, VmoChildOptions};
+use cowspace::{HandleBased, Status, Unowned, Vmar, VmarFlags, VmarOp, Vmo, VmoChildOptions};
 
-use crate::user::Out;
+use crate::user::{Buffer, Out};
 
 fn vmar(raw: u32) -> Unowned<Vmar> {
     Unowned::from_raw_handle(raw)
@@ -58,6 +58,19 @@ pub(crate) fn protect(handle: u32, options: u32, address: usize, len: usize) -> 
 
 pub(crate) fn destroy(handle: u32) -> Result<(), Status> {
     vmar(handle).destroy()
+}
+
+/// No operation has a buffer: the engine only hears whether there is one.
+pub(crate) fn op_range(
+    handle: u32,
+    op: u32,
+    address: usize,
+    size: usize,
+    buffer: Buffer,
+    buffer_size: usize,
+) -> Result<(), Status> {
+    let op = VmarOp::from_raw(op);
+    vmar(handle).op_range_with_buffer(op, address, size, buffer.address(), buffer_size)
 }
 
 pub(crate) fn create_vmo_child(

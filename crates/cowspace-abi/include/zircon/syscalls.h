@@ -164,6 +164,12 @@ extern zx_status_t _zx_vmar_protect(zx_handle_t handle, zx_vm_option_t options, 
 extern zx_status_t zx_vmar_protect(zx_handle_t handle, zx_vm_option_t options, zx_vaddr_t addr,
                                    size_t len);
 
+/* ZX_VMAR_OP_*. No operation has a buffer. */
+extern zx_status_t _zx_vmar_op_range(zx_handle_t handle, uint32_t op, zx_vaddr_t addr, size_t size,
+                                     void* buffer, size_t buffer_size);
+extern zx_status_t zx_vmar_op_range(zx_handle_t handle, uint32_t op, zx_vaddr_t addr, size_t size,
+                                    void* buffer, size_t buffer_size);
+
 extern zx_status_t _zx_vmar_destroy(zx_handle_t handle);
 extern zx_status_t zx_vmar_destroy(zx_handle_t handle);
 
