@@ -3,7 +3,8 @@
 
 #![forbid(unsafe_code)]
 
-use cowspace::{Policy, Status, Vmar, VmarFlags, Vmo, VmoChildOptions};
+use cowspace::{Policy, Status, Vmar, VmarFlags, VmarOp, Vmo, VmoChildOptions};
+use cowspace_tests::zircon::{can_read, can_write};
 use cowspace_tests::{RW, memory, page, unmap};
 
 const READ: VmarFlags = VmarFlags::PERM_READ;
@@ -94,17 +95,27 @@ impl Subject {
             .for_each(|at| memory.store_u64(at * page(), value));
     }
 
+    /// By call, which needs no mapping.
+    fn read(&self, page_number: usize) -> u64 {
+        let mut bytes = [0; 8];
+        self.vmo
+            .read(&mut bytes, (page_number * page()) as u64)
+            .expect("reading makes no mapping");
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn write(&self, page_number: usize, value: u64) {
+        self.vmo
+            .write(&value.to_ne_bytes(), (page_number * page()) as u64)
+            .expect("writing makes no mapping");
+    }
+
     fn check(&self, value: u64) {
         let memory = memory(self.addr, PAGES * page());
         for at in 0..PAGES {
             let expected = if at % 2 == 0 { value } else { 0 };
             assert_eq!(memory.load_u64(at * page()), expected);
-            let mut bytes = [0; 8];
-            match self.vmo.read(&mut bytes, (at * page()) as u64) {
-                Ok(()) => assert_eq!(u64::from_ne_bytes(bytes), expected),
-                // The buffer is a mapping, too.
-                Err(status) => assert_eq!(status, Status::NO_MEMORY),
-            }
+            assert_eq!(self.read(at), expected);
         }
     }
 }
@@ -126,6 +137,71 @@ fn until_it_fits<T>(
         comb.ease();
     }
     panic!("{what}: does not succeed with 128 mappings to spare");
+}
+
+/// What needs no mapping works at the limit. The subject's pages are as before afterwards.
+fn operations_work(subject: &Subject) {
+    let value = subject.read(0);
+    subject.write(0, 8);
+    assert_eq!(memory(subject.addr, page()).load_u64(0), 8);
+    subject.write(0, value);
+    let root = Vmar::root_self();
+    for op in [VmarOp::COMMIT, VmarOp::MAP_RANGE, VmarOp::PREFETCH] {
+        assert_eq!(root.op_range(op, subject.addr, 4 * page()), Ok(()));
+    }
+    let op = VmarOp::ZERO;
+    assert_eq!(root.op_range(op, subject.addr, 3 * page()), Ok(()));
+    assert_eq!((subject.read(0), subject.read(2)), (0, 0));
+    subject.write(0, value);
+    subject.write(2, value);
+}
+
+/// Unmapping from the middle of one mapping to the middle of another: both are cut, what lies between is gone, or all is as it was.
+fn several_at_once(comb: &mut Comb, what: &str, policy: Policy) {
+    (0..32).for_each(|_| comb.ease());
+    let pages = 4;
+    let can_map = VmarFlags::CAN_MAP_READ | VmarFlags::CAN_MAP_WRITE | VmarFlags::CAN_MAP_SPECIFIC;
+    let (vmar, base) = Vmar::root_self()
+        .allocate(0, 3 * pages * page(), can_map)
+        .expect("there is room");
+    let vmos: Vec<(Vmo, Vmo)> = (0..3)
+        .map(|number| {
+            let vmo = Vmo::create((pages * page()) as u64).expect("a small VMO");
+            vmo.write(&[1], 0).expect("there is memory");
+            let options = VmoChildOptions::SNAPSHOT;
+            let child = vmo.create_child(options, 0, (pages * page()) as u64);
+            let child = child.expect("a snapshot");
+            let flags = RW | VmarFlags::SPECIFIC;
+            let at = number * pages * page();
+            vmar.map_with_policy(at, &vmo, 0, pages * page(), flags, policy)
+                .expect("there is room");
+            (vmo, child)
+        })
+        .collect();
+    let all = memory(base, 3 * pages * page());
+    for at in 0..3 * pages {
+        all.store_u64(at * page(), at as u64 + 1);
+    }
+    let gone = pages / 2..3 * pages - pages / 2;
+    let check = || {
+        for at in 0..3 * pages {
+            assert_eq!(all.load_u64(at * page()), at as u64 + 1, "{what}");
+            assert!(can_write(base + at * page()), "{what}");
+        }
+    };
+    until_it_fits(comb, what, check, || {
+        vmar.unmap(base + gone.start * page(), gone.len() * page())
+    });
+    for at in 0..3 * pages {
+        assert_eq!(can_read(base + at * page()), !gone.contains(&at), "{what}");
+        let mut bytes = [0; 8];
+        vmos[at / pages]
+            .0
+            .read(&mut bytes, (at % pages * page()) as u64)
+            .expect("a read");
+        assert_eq!(u64::from_ne_bytes(bytes), at as u64 + 1, "{what}");
+    }
+    vmar.destroy().expect("once");
 }
 
 #[test]
@@ -157,6 +233,45 @@ fn nothing_is_lost_at_the_limit_of_mappings() {
             check();
             subject.store(3);
             let check = || subject.check(3);
+            // A page in the middle gets permissions of its own, on a mapping that was cut out of or not.
+            let all_writable =
+                |addr: usize| assert!((0..PAGES).all(|at| can_write(addr + at * page())), "{what}");
+            for addr in [subject.addr, second] {
+                let middle = addr + 5 * page();
+                until_it_fits(
+                    &mut comb,
+                    &what,
+                    || all_writable(addr),
+                    || root.protect(middle, page(), READ),
+                );
+                check();
+                assert!(!can_write(middle));
+                root.protect(middle, page(), RW).expect("it is merged");
+            }
+            comb.fill();
+            operations_work(&subject);
+            check();
+            let base = root.info().expect("the root lives").base;
+            let over = second + 20 * page();
+            until_it_fits(
+                &mut comb,
+                &what,
+                || all_writable(second),
+                || {
+                    let flags = RW | VmarFlags::SPECIFIC_OVERWRITE;
+                    root.map_with_policy(over - base, &child, 0, page(), flags, policy)
+                },
+            );
+            assert_eq!(memory(over, page()).load_u64(0), value);
+            check();
+            until_it_fits(
+                &mut comb,
+                &what,
+                || all_writable(second),
+                || root.unmap(second + 5 * page(), page()),
+            );
+            check();
+            assert!(!can_write(second + 5 * page()) && can_write(second + 6 * page()));
             until_it_fits(&mut comb, &what, check, || root.unmap(second, len));
             let mapped = until_it_fits(&mut comb, &what, check, || {
                 root.map_with_policy(0, &child, 0, len, RW, policy)
@@ -169,6 +284,7 @@ fn nothing_is_lost_at_the_limit_of_mappings() {
                 || assert_eq!(memory(mapped, len).load_u64(0), 7),
                 || root.unmap(mapped, len),
             );
+            several_at_once(&mut comb, &what, policy);
             unmap(comb.addr, comb.pages * page());
             let mut bytes = [0; 8];
             child.read(&mut bytes, 0).expect("a read");

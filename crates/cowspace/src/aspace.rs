@@ -24,6 +24,7 @@
 //!    Ids are never used again.
 //! 3. A mapping's permissions are within its greatest ones, those within what its VMAR can map, and that
 //!    within what the parent can map. `CANNOT_CREATE_VMO_CHILD` of a VMAR holds for all below.
+//! 4. `counts` is what counting would give.
 
 mod layout;
 mod map;
@@ -32,6 +33,7 @@ mod mapping;
 mod model;
 #[cfg(test)]
 mod model_tests;
+mod op;
 mod place;
 mod protect;
 mod unmap;
@@ -43,6 +45,7 @@ use self::layout::Layout;
 pub(crate) use self::{
     map::MapRequest,
     mapping::{Mapping, SameVmo},
+    op::OpPart,
     unmap::UnmapPlan,
     walk::RecordDetails,
 };
@@ -57,7 +60,7 @@ use crate::{
 pub(crate) struct VmarId(u64);
 
 /// A mapping, as long as its range stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MappingId(u64);
 
 /// A part of a mapping, or all of it.
@@ -90,6 +93,8 @@ pub(crate) struct AddressSpace<V> {
     root: VmarId,
     vmars: HashMap<VmarId, Vmar>,
     mappings: HashMap<MappingId, Mapping<V>>,
+    /// How many mappings each VMO has that has any, by [`SameVmo::identity`]: neighbours that continue each other count once.
+    counts: HashMap<usize, usize>,
     /// The next id of either kind.
     next_id: u64,
     /// Counts changes, to recognise a plan that is out of date.
@@ -135,6 +140,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
             root,
             vmars: HashMap::from([(root, vmar)]),
             mappings: HashMap::new(),
+            counts: HashMap::new(),
             next_id: 1,
             changes: 0,
         }
@@ -211,9 +217,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
 
     /// How many mappings of a VMO there are: neighbours that are one mapping count once.
     pub(crate) fn mapping_count(&self, vmo: &V) -> usize {
-        let of_vmo =
-            |mapping: &&Mapping<V>| mapping.vmo().same_vmo(vmo) && self.begins_mapping(mapping);
-        self.mappings().filter(of_vmo).count()
+        self.counts.get(&vmo.identity()).copied().unwrap_or(0)
     }
 
     /// Whether a mapping does not continue the one before it.
@@ -249,19 +253,56 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
         self.changes += 1;
     }
 
+    /// Enters a mapping where nothing is.
+    fn enter(&mut self, mapping: Mapping<V>) {
+        let (before, behind) = self.continues(&mapping);
+        let count = self.counts.entry(mapping.vmo().identity()).or_default();
+        // It is one more, or it continues the one before it; and the one behind may now continue it.
+        *count = *count + 1 - usize::from(before) - usize::from(behind);
+        let layout = &mut self.vmar_mut(mapping.vmar()).layout;
+        layout.insert(mapping.range(), Child::Mapping(mapping.id()));
+        self.mappings.insert(mapping.id(), mapping);
+    }
+
+    /// Takes a mapping out.
+    fn leave(&mut self, id: MappingId) -> Mapping<V> {
+        let mapping = self.mappings.remove(&id).expect(LIVE);
+        let layout = &mut self.vmar_mut(mapping.vmar()).layout;
+        layout.remove(mapping.range().start);
+        let (before, behind) = self.continues(&mapping);
+        let vmo = mapping.vmo().identity();
+        let count = self.counts.get_mut(&vmo).expect(LIVE);
+        *count = *count + usize::from(before) + usize::from(behind) - 1;
+        if *count == 0 {
+            self.counts.remove(&vmo);
+        }
+        mapping
+    }
+
+    /// Whether a mapping that is not entered continues the one before it, and the one behind continues it.
+    fn continues(&self, mapping: &Mapping<V>) -> (bool, bool) {
+        let layout = &self.vmars[&mapping.vmar()].layout;
+        let before = match layout.ending_at(mapping.range().start) {
+            Some(Child::Mapping(id)) => self.mappings[&id].continued_by(mapping),
+            _ => false,
+        };
+        let behind = match layout.at(mapping.range().end) {
+            Some(Child::Mapping(id)) => mapping.continued_by(&self.mappings[&id]),
+            _ => false,
+        };
+        (before, behind)
+    }
+
     /// Ends a mapping and keeps what of it is outside of the piece.
     fn cut(&mut self, piece: &Piece) -> Change<V> {
-        let old = self.mappings.remove(&piece.id).expect(LIVE);
+        let old = self.leave(piece.id);
         let range = old.range();
-        self.vmar_mut(old.vmar()).layout.remove(range.start);
         let mut keep = |part: Range<usize>| {
             if part.is_empty() {
                 return None;
             }
             let id = MappingId(self.new_id());
-            let layout = &mut self.vmar_mut(old.vmar()).layout;
-            layout.insert(part.clone(), Child::Mapping(id));
-            self.mappings.insert(id, old.part(id, part));
+            self.enter(old.part(id, part));
             Some(id)
         };
         let left = keep(range.start..piece.range.start);
@@ -298,5 +339,12 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
         // Every mapping and every VMAR but the root is a child of one VMAR.
         assert_eq!(children, self.mappings.len() + self.vmars.len() - 1);
         assert!(self.vmars[&self.root].parent.is_none());
+        let mut counts = HashMap::new();
+        for mapping in self.mappings.values() {
+            if self.begins_mapping(mapping) {
+                *counts.entry(mapping.vmo().identity()).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(counts, self.counts);
     }
 }

@@ -10,19 +10,16 @@ use crate::lock::MutexGuard;
 use host_memory::page::{HostRange, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::uffd::Protect;
-use memmap2::MmapMut;
 use page_tree::{LayerId, MemoryId, Place};
 
+use crate::bounce::Bounce;
 use crate::engine::{Engine, Space};
-use crate::family::{FamilyState, Garbage, Home, new_layer_id};
+use crate::family::{Backing, FamilyState, Garbage, Home, Region, new_layer_id};
 use crate::object::VmObject;
 use crate::options::Policy;
 use crate::report::no_memory;
 use crate::status::Status;
 use crate::wide::WideFile;
-
-/// Bytes are moved in pieces of this many pages at most, so that no lock is held for long.
-const PIECE_PAGES: usize = 32;
 
 /// Both locks that the content of a memory can need. The address space is held if the memory is mapped: then its regions and its home stay as
 /// they are while the family is unlocked. Of a memory that is not mapped the family stays locked: nothing else holds off other calls.
@@ -57,11 +54,19 @@ impl VmObject {
 
     /// Locks what a look at all memories of the family needs, of which some may be mapped.
     pub(crate) fn family_content(&self, engine: &'static Engine) -> Content<'_> {
-        let space = Some(engine.space());
+        self.content_in(engine, engine.space())
+    }
+
+    /// The same with the address space as the caller found it.
+    pub(crate) fn content_in(
+        &self,
+        engine: &'static Engine,
+        space: MutexGuard<'static, Space>,
+    ) -> Content<'_> {
         Content {
             engine,
             memory: self.memory,
-            space,
+            space: Some(space),
             state: self.family.lock(),
             garbage: Vec::new(),
         }
@@ -148,14 +153,13 @@ impl VmObject {
     /// `OUT_OF_RANGE`, `NO_MEMORY`.
     pub(crate) fn zero(
         &self,
-        engine: &'static Engine,
+        mut content: Content<'_>,
         offset: u64,
         len: u64,
     ) -> Result<(), Status> {
         if len == 0 {
             return Ok(());
         }
-        let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, offset, len)?;
         content.zero_bytes(bytes)
     }
@@ -167,7 +171,7 @@ impl VmObject {
     /// `OUT_OF_RANGE` if the range rounded to whole pages is not inside; `NO_MEMORY`.
     pub(crate) fn commit(
         &self,
-        engine: &'static Engine,
+        mut content: Content<'_>,
         offset: u64,
         len: u64,
     ) -> Result<(), Status> {
@@ -177,7 +181,6 @@ impl VmObject {
             .checked_add(len)
             .and_then(|end| end.checked_next_multiple_of(size))
             .ok_or(Status::OUT_OF_RANGE)?;
-        let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, start, end - start)?;
         content.commit_pages(bytes.start / size..bytes.end / size)
     }
@@ -189,11 +192,10 @@ impl VmObject {
     /// `OUT_OF_RANGE`; `NOT_SUPPORTED` for a clone and for a VMO that has clones; `INVALID_ARGS` if the range is not page-aligned.
     pub(crate) fn decommit(
         &self,
-        engine: &'static Engine,
+        mut content: Content<'_>,
         offset: u64,
         len: u64,
     ) -> Result<(), Status> {
-        let mut content = self.content(engine);
         let bytes = self.memory_bytes(&content.state, offset, len)?;
         if len == 0 {
             return Ok(());
@@ -315,14 +317,9 @@ impl Content<'_> {
                         MutexGuard::unlocked(&mut self.state, || discard_traced(engine, range))?;
                     }
                     Policy::Native => {
-                        let held = self.state.runs_in(self.memory, pages.clone());
-                        let held: Vec<HostRange> = held
-                            .iter()
-                            .filter(|run| run.place != Place::Zero)
-                            .filter_map(|run| region.addresses(run.pages.start, run.pages.end))
-                            .collect();
+                        let (empty, held) = self.state.shown_by(self.memory, region, &pages);
                         MutexGuard::unlocked(&mut self.state, || {
-                            zero_native(engine, range, &held)
+                            zero_native(engine, range, &empty, &held)
                         })?;
                     }
                 }
@@ -370,20 +367,33 @@ fn discard_traced(engine: &Engine, range: HostRange) -> Result<(), Status> {
         .map_err(no_memory("discarding pages"))
 }
 
-/// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else shows zeros already.
-fn zero_native(engine: &Engine, range: HostRange, held: &[HostRange]) -> Result<(), Status> {
+/// Zeroes pages that the kernel alone serves: what the tree said they hold, and what is private there. Anything else shows zeros already. Private pages over nothing
+/// (`empty`) are given back; those over a layer would show the layer.
+fn zero_native(
+    engine: &Engine,
+    range: HostRange,
+    empty: &[HostRange],
+    held: &[HostRange],
+) -> Result<(), Status> {
+    for &part in empty {
+        engine
+            .reservation
+            .discard(part)
+            .map_err(no_memory("discarding pages"))?;
+    }
     let mut dirty = held.to_vec();
     engine
         .pagemap
         .scan(range, PageFlags::PRIVATE, |pages, _| dirty.push(pages))
         .map_err(no_memory("scanning a private mapping"))?;
-    let bounce = Bounce::new()?;
+    let zeros = Bounce::zeros()?;
+    let zeros = zeros.bytes();
     for pages in dirty {
-        for at in (pages.start()..pages.end()).step_by(bounce.0.len()) {
-            let len = bounce.0.len().min(pages.end() - at);
+        for at in (pages.start()..pages.end()).step_by(zeros.len()) {
+            let len = zeros.len().min(pages.end() - at);
             engine
                 .memory
-                .write(engine.reservation, at, &bounce.0[..len])
+                .write(engine.reservation, at, &zeros[..len])
                 .map_err(no_memory("zeroing a private mapping"))?;
         }
     }
@@ -391,6 +401,32 @@ fn zero_native(engine: &Engine, range: HostRange, held: &[HostRange]) -> Result<
 }
 
 impl FamilyState {
+    /// Where a private region shows pages of a memory over nothing, and where it shows what the memory has over a layer.
+    fn shown_by(
+        &self,
+        memory: MemoryId,
+        region: &Region,
+        pages: &Range<u64>,
+    ) -> (Vec<HostRange>, Vec<HostRange>) {
+        let (mut empty, mut held) = (Vec::new(), Vec::new());
+        let Backing::Private(plan) = &region.backing else {
+            return (empty, held);
+        };
+        for segment in plan.segments() {
+            let part = segment.pages.start.max(pages.start)..segment.pages.end.min(pages.end);
+            if segment.place == Place::Zero {
+                empty.extend(region.addresses(part.start, part.end));
+            } else if !part.is_empty() {
+                let runs = self.runs_in(memory, part).into_iter();
+                held.extend(
+                    runs.filter(|run| run.place != Place::Zero)
+                        .filter_map(|run| region.addresses(run.pages.start, run.pages.end)),
+                );
+            }
+        }
+        (empty, held)
+    }
+
     /// The memory's own file, made now if there is none. It begins complete if nothing else holds a page of the memory.
     pub(crate) fn file(&mut self, memory: MemoryId) -> Result<(LayerId, &mut WideFile), Status> {
         if matches!(self.pages(memory).home, Home::None) {
@@ -572,34 +608,6 @@ impl FamilyState {
 fn page_bytes(bytes: &Range<u64>) -> Range<u64> {
     let size = page_size() as u64;
     bytes.start / size * size..bytes.end.next_multiple_of(size)
-}
-
-/// Memory of the engine's own, through which bytes pass on their way between a caller and a VMO. It is mapped and not allocated: the program's
-/// allocator may live in a VMO.
-pub(crate) struct Bounce(MmapMut);
-
-impl Bounce {
-    pub(crate) fn new() -> Result<Bounce, Status> {
-        MmapMut::map_anon(PIECE_PAGES * page_size())
-            .map(Bounce)
-            .map_err(no_memory("mapping a bounce buffer"))
-    }
-
-    /// A piece for at most `want` bytes from offset `at` on, which ends at a page boundary if it does not end before.
-    pub(crate) fn piece(&mut self, at: u64, want: usize) -> &mut [u8] {
-        let len = self.0.len() - (at % page_size() as u64) as usize;
-        &mut self.0[..want.min(len)]
-    }
-
-    /// All of it, to look at.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// All of it.
-    pub(crate) fn all(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
 }
 
 impl VmObject {

@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use crate::bounce::Bounce;
 use crate::lock::MutexGuard;
 use host_memory::memfd::{MemFd, SealError};
 use host_memory::page::{HostRange, Prot, page_size};
@@ -21,7 +22,6 @@ use host_memory::transfers;
 use host_memory::uffd::{Modes, Protect};
 use page_tree::{LayerId, MemoryId};
 
-use crate::content::Bounce;
 use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
 use crate::object::VmObject;
@@ -44,6 +44,22 @@ struct Piece {
 impl Piece {
     fn offset(&self) -> u64 {
         self.page * page_size() as u64
+    }
+
+    /// Makes one piece of two if the second goes on where this one ends: to the kernel they are one as well.
+    fn take_in(&mut self, next: &Piece) -> bool {
+        let continues = self.range.end() == next.range.start()
+            && self.page + self.range.pages() as u64 == next.page
+            && self.prot == next.prot;
+        let both = HostRange::new(self.range.start(), self.range.len() + next.range.len());
+        match both {
+            // Still of one file.
+            Some(both) if continues && mappable(both, self.page).count() == 1 => {
+                self.range = both;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -69,8 +85,10 @@ impl<'a> Parked<'a> {
     fn set(&self, parked: bool) -> Vec<HostRange> {
         let mut state = self.family.lock();
         let regions = &mut state.pages_mut(self.memory).regions;
-        regions.iter_mut().for_each(|region| region.parked = parked);
-        regions.iter().map(|region| region.range).collect()
+        regions
+            .values_mut()
+            .for_each(|region| region.parked = parked);
+        regions.values().map(|region| region.range).collect()
     }
 }
 
@@ -124,7 +142,7 @@ impl Engine {
         }
         let native = pages
             .regions
-            .iter()
+            .values()
             .any(|region| region.policy == Policy::Native);
         let one = !pages.resizable && pages.covers_all(state.tree.pages(memory));
         let private = matches!(pages.home, Home::Private { .. });
@@ -158,7 +176,7 @@ impl Engine {
             .lock()
             .pages(memory)
             .regions
-            .iter()
+            .values()
             .all(|region| region.policy == Policy::Traced);
         // The pages change their place. What the kernel has pinned cannot follow, and a transfer under way must end first: it does when its thread stops.
         if transfers::has_pinned_memory() {
@@ -173,8 +191,8 @@ impl Engine {
         }
     }
 
-    /// Keeps the private pages of a mapping that is about to end, in a file of the memory's own.
-    pub(crate) fn save_private(&self, vmo: &VmObject, range: HostRange) -> Result<(), Status> {
+    /// Copies the private pages of a mapping that is about to end to a file, for [`Self::keep_saved`]. Until then nothing has changed but that the mapping has no permissions any more.
+    pub(crate) fn save_private(&self, range: HostRange) -> Result<SavedPages, Status> {
         let file = new_file(range.len() as u64)?;
         // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.
         self.reservation
@@ -185,9 +203,21 @@ impl Engine {
             .scan_private_unprotected(range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;
         self.copy_out(range, &changed, &file)?;
-        let mut state = vmo.family.lock();
-        state.own_pages(vmo.memory, new_layer_id(), &changed, range, file);
-        Ok(())
+        Ok(SavedPages {
+            range,
+            changed,
+            file,
+        })
+    }
+
+    /// Makes the copy the home of the memory, whose mapping is gone.
+    pub(crate) fn keep_saved(&self, state: &mut FamilyState, memory: MemoryId, saved: SavedPages) {
+        let SavedPages {
+            range,
+            changed,
+            file,
+        } = saved;
+        state.own_pages(memory, new_layer_id(), &changed, range, file);
     }
 
     /// Private home, traced: the pages that can be stored to without a fault are write-protected, then copied.
@@ -217,7 +247,7 @@ impl Engine {
 
     /// Private home, kernel alone: all private pages are copied while the world stands still.
     fn cut_private_stopped(&self, family: &Family, memory: MemoryId) -> Result<(), Status> {
-        let range = family.lock().pages(memory).regions[0].range;
+        let range = family.lock().pages(memory).only_region().range;
         let file = new_file(range.len() as u64)?;
         let stopped = self.stop_world()?;
         let copied = self.copy_private(range, &file);
@@ -279,7 +309,8 @@ impl Engine {
                         complete: false,
                     },
                     None => {
-                        pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
+                        pages.only_region_mut().backing =
+                            Backing::Private(Plan::single(layer, end));
                         Home::Private {
                             layer: new_layer_id(),
                         }
@@ -331,7 +362,7 @@ impl Engine {
                 state.own_sealed(memory, layer, sealed, complete);
                 let end = state.tree.pages(memory);
                 let pages = state.pages_mut(memory);
-                pages.regions[0].backing = Backing::Private(Plan::single(layer, end));
+                pages.only_region_mut().backing = Backing::Private(Plan::single(layer, end));
                 pages.home = Home::Private {
                     layer: new_layer_id(),
                 };
@@ -408,7 +439,7 @@ impl Engine {
         let (range, changed) = stopped.keep();
         let mut state = family.lock();
         state.own_pages(memory, new_layer_id(), &changed, range, file);
-        state.pages_mut(memory).regions[0].backing = Backing::Shared;
+        state.pages_mut(memory).only_region_mut().backing = Backing::Shared;
         drop(state);
         drop(parked);
         Ok(())
@@ -423,7 +454,7 @@ impl Engine {
     ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
         let state = family.lock();
-        let range = state.pages(memory).regions[0].range;
+        let range = state.pages(memory).only_region().range;
         let file = WideFile::from(new_file(range.len() as u64)?);
         state.copy_layers(memory, &file)?;
         drop(state);
@@ -453,7 +484,7 @@ impl Engine {
             }
         }
         let pages = state.pages_mut(memory);
-        let region = &mut pages.regions[0];
+        let region = pages.only_region_mut();
         region.backing = Backing::Shared;
         region.policy = Policy::Native;
         self.faults.remove(region.range.start());
@@ -478,7 +509,7 @@ impl Engine {
         family: &Family,
         memory: MemoryId,
     ) -> Result<Protected<'a>, Status> {
-        let range = family.lock().pages(memory).regions[0].range;
+        let range = family.lock().pages(memory).only_region().range;
         let mut protected = Protected {
             tracer,
             range,
@@ -644,7 +675,7 @@ impl Engine {
     fn pieces_of(&self, space: &Space, family: &Family, memory: MemoryId) -> Vec<Piece> {
         let state = family.lock();
         let mut pieces = Vec::new();
-        for region in &state.pages(memory).regions {
+        for region in state.pages(memory).regions.values() {
             for (range, prot) in self.pieces(space, region) {
                 let page = region.page_at(range.start());
                 pieces.extend(mappable(range, page).map(|(range, page)| Piece {
@@ -654,6 +685,8 @@ impl Engine {
                 }));
             }
         }
+        pieces.sort_unstable_by_key(|piece| piece.range.start());
+        pieces.dedup_by(|next, piece| piece.take_in(next));
         pieces
     }
 
@@ -663,6 +696,13 @@ impl Engine {
             .filter(|piece| piece.prot.contains(Prot::WRITE))
             .count()
     }
+}
+
+/// What a private mapping had of its own, see [`Engine::save_private`].
+pub(crate) struct SavedPages {
+    range: HostRange,
+    changed: Vec<HostRange>,
+    file: MemFd,
 }
 
 /// A parked region whose pages are write-protected. Dropping it takes the protection away again.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::lock::{Mutex, MutexGuard};
 use fault_handler::FaultHandler;
 use host_memory::forked;
+use host_memory::limits;
 use host_memory::page::page_size;
 use host_memory::pagemap::Pagemap;
 use host_memory::procmem::ProcMem;
@@ -14,6 +15,7 @@ use host_memory::stop::{Stopped, stop_other_threads};
 use std::sync::Arc;
 
 use crate::aspace::AddressSpace;
+use crate::bounce::Bounce;
 use crate::handle::HandleTable;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
@@ -87,9 +89,11 @@ impl Engine {
             }
         };
         forked::mark_process().map_err(fail("no page that is wiped on fork"))?;
+        limits::raise_descriptor_limit();
+        Bounce::prepare();
         let range = reservation.range();
         let space = Space::new(range.start()..range.end(), page_size());
-        let root = Arc::new(VmarObject::new(space.root()));
+        let root = Arc::new(VmarObject::new(space.root(), range.start()..range.end()));
         let process = ProcessObject::new().map_err(fail("/proc/self/task does not tell of it"))?;
         let engine = Engine {
             reservation,

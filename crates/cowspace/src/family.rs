@@ -18,7 +18,7 @@
 //! - Regions of a memory change only with the address space locked as well.
 //! - `parked` is true only while a thread that holds the address space is at work on the region.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +69,8 @@ pub(crate) struct CowPages {
     vmos: usize,
     pub(crate) resizable: bool,
     pub(crate) home: Home,
-    pub(crate) regions: Vec<Region>,
+    /// By mapping.
+    pub(crate) regions: BTreeMap<MappingId, Region>,
 }
 
 /// Where a memory keeps the pages that it changed.
@@ -136,6 +137,9 @@ fn make_alias(layer: &WideLayer) {
     }
 }
 
+/// Why a region is taken for granted.
+const ONE_REGION: &str = "the home or the caller's look at it says that there is one region";
+
 /// A number for a layer or a home, never used twice in a process.
 pub(crate) fn new_layer_id() -> LayerId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -164,7 +168,7 @@ impl FamilyState {
             vmos: 0,
             resizable,
             home: Home::None,
-            regions: Vec::new(),
+            regions: BTreeMap::new(),
         });
         pages.vmos += 1;
         memory
@@ -252,7 +256,7 @@ impl FamilyState {
         if self
             .memories
             .values()
-            .flat_map(|pages| &pages.regions)
+            .flat_map(|pages| pages.regions.values())
             .any(mapped)
         {
             return None;
@@ -342,11 +346,7 @@ impl FamilyState {
 
     /// A region by the mapping it stands for.
     pub(crate) fn region_mut(&mut self, memory: MemoryId, id: MappingId) -> Option<&mut Region> {
-        self.memories
-            .get_mut(&memory)?
-            .regions
-            .iter_mut()
-            .find(|region| region.id == id)
+        self.memories.get_mut(&memory)?.regions.get_mut(&id)
     }
 }
 
@@ -368,7 +368,19 @@ impl CowPages {
 
     /// Whether there is one region, which covers all of the memory.
     pub(crate) fn covers_all(&self, memory_pages: u64) -> bool {
-        matches!(&self.regions[..], [one] if one.page == 0 && one.range.pages() as u64 == memory_pages)
+        let whole =
+            |region: &Region| region.page == 0 && region.range.pages() as u64 == memory_pages;
+        self.regions.len() == 1 && self.regions.values().all(whole)
+    }
+
+    /// The one region of a memory that has one, as every memory in its private home has.
+    pub(crate) fn only_region(&self) -> &Region {
+        self.regions.values().next().expect(ONE_REGION)
+    }
+
+    /// As [`Self::only_region`], to change.
+    pub(crate) fn only_region_mut(&mut self) -> &mut Region {
+        self.regions.values_mut().next().expect(ONE_REGION)
     }
 }
 

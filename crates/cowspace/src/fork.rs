@@ -72,7 +72,7 @@ fn fill(engine: &Engine, family: &Arc<Family>, memory: MemoryId) -> Result<(), S
         Home::MemFd { .. } => state.complete(memory),
         Home::Private { .. } => {
             let mut wrong = Vec::new();
-            for region in &state.pages(memory).regions {
+            for region in state.pages(memory).regions.values() {
                 let Backing::Private(plan) = &region.backing else {
                     continue;
                 };

@@ -42,6 +42,7 @@ mod aspace;
 #[cfg(test)]
 mod aspace_tests;
 mod attribution;
+mod bounce;
 mod content;
 mod cut;
 mod discard;
@@ -72,6 +73,7 @@ mod thread;
 mod time;
 mod transfer;
 mod vmar;
+mod vmar_op;
 mod vmo;
 mod wide;
 
@@ -85,7 +87,9 @@ pub use info::{
     CachePolicy, HandleBasicInfo, HandleCountInfo, Koid, MappingDetails, MapsDetails, MapsInfo,
     Name, ObjectType, VmarInfo, VmoInfo, VmoInfoFlags,
 };
-pub use options::{Policy, TransferDataOptions, VmarFlags, VmoChildOptions, VmoOp, VmoOptions};
+pub use options::{
+    Policy, TransferDataOptions, VmarFlags, VmarOp, VmoChildOptions, VmoOp, VmoOptions,
+};
 pub use process::Process;
 pub use rights::Rights;
 pub use signals::{Signals, WaitResult};

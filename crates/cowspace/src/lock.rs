@@ -6,7 +6,7 @@
 //! A panic under a lock is a bug of the engine; the state is not given up for it, so that other threads' memory stays reachable.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Condvar, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Condvar, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 
 #[derive(Default)]
@@ -30,6 +30,19 @@ impl<T> Mutex<T> {
             lock: self,
             guard: Some(guard),
         }
+    }
+
+    /// Locks it if nobody else has. Never waits.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let guard = match self.0.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(MutexGuard {
+            lock: self,
+            guard: Some(guard),
+        })
     }
 }
 

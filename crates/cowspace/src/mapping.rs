@@ -28,7 +28,8 @@ impl Engine {
         let (policy, flags) = (request.policy, request.flags);
         let mut space = self.space();
         let plan = space.plan_map(vmar, request)?;
-        let (range, perms) = (host_range(&plan.range()), plan.perms());
+        let (space_range, perms) = (plan.range(), plan.perms());
+        let range = host_range(&space_range);
         self.unmap_pieces(&space, plan.overwrites())?;
         let page = vmo_offset / host_memory::page::page_size() as u64;
         let new = NewRegion {
@@ -58,9 +59,8 @@ impl Engine {
                 drop((changes, undone));
                 return Err(status);
             }
-            if flags.contains(VmarFlags::MAP_RANGE) && perms.contains(Perms::READ) {
-                // A hint: what cannot be had now is had when it is touched.
-                let _ = self.reservation.populate_read(range);
+            if flags.contains(VmarFlags::MAP_RANGE) {
+                self.make_ready(&space, vmar, &space_range);
             }
         }
         drop(space);
@@ -136,29 +136,33 @@ impl Engine {
         Ok(changes)
     }
 
-    /// The kernel's part of taking pieces of mappings away. What can fail without having changed anything comes first.
+    /// The kernel's part of taking pieces of mappings away: all between the first and the last of them. After an error nothing has changed: what can fail comes first, and
+    /// what cannot be undone is one call of the kernel.
     fn unmap_pieces(&self, space: &Space, pieces: &[Piece]) -> Result<(), Status> {
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+            return Ok(());
+        };
+        let range = host_range(&(first.range.start..last.range.end));
+        let whole: Vec<_> = pieces
+            .iter()
+            .filter_map(|piece| Some((piece, space.get(piece.id)?)))
+            .filter(|(piece, mapping)| mapping.range() == piece.range)
+            .collect();
         for piece in pieces {
-            let Some(mapping) = space.get(piece.id) else {
-                continue;
-            };
-            if mapping.range() != piece.range {
+            if let Some(mapping) = space.get(piece.id)
+                && mapping.range() != piece.range
+            {
                 self.share_for_cut(space, mapping.vmo(), piece.id)?;
             }
         }
-        for piece in pieces {
-            let Some(mapping) = space.get(piece.id) else {
-                continue;
-            };
-            let removed = if mapping.range() == piece.range {
-                self.remove_region(mapping.vmo(), piece.id)
-            } else {
-                self.clear_part(mapping.vmo(), piece.id, host_range(&piece.range))
-            };
-            if let Err(status) = removed {
-                self.restore_permissions(space, std::slice::from_ref(piece));
-                return Err(status);
-            }
+        let saved = whole
+            .iter()
+            .map(|(piece, mapping)| self.save_region(mapping.vmo(), piece.id))
+            .collect::<Result<Vec<_>, Status>>()
+            .and_then(|saved| self.release(range).map(|()| saved))
+            .inspect_err(|_| self.restore_permissions(space, pieces))?;
+        for ((piece, mapping), saved) in whole.into_iter().zip(saved) {
+            self.forget_region(mapping.vmo(), piece.id, saved);
         }
         Ok(())
     }

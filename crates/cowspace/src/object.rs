@@ -1,5 +1,6 @@
 //! The objects that handles refer to.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::lock::Mutex;
@@ -140,13 +141,16 @@ impl Drop for VmObject {
 pub(crate) struct VmarObject {
     pub(crate) koid: Koid,
     pub(crate) id: VmarId,
+    /// Where it lies, or lay before it was destroyed.
+    pub(crate) range: Range<usize>,
 }
 
 impl VmarObject {
-    pub(crate) fn new(id: VmarId) -> VmarObject {
+    pub(crate) fn new(id: VmarId, range: Range<usize>) -> VmarObject {
         VmarObject {
             koid: new_koid(),
             id,
+            range,
         }
     }
 }

@@ -345,6 +345,39 @@ impl VmoOp {
     }
 }
 
+/// An operation of `Vmar::op_range`, as `ZX_VMAR_OP_*`. An unknown number is a value too; the call answers
+/// `INVALID_ARGS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct VmarOp(u32);
+
+impl VmarOp {
+    /// Give each page of the range memory of its own in its VMO.
+    pub const COMMIT: VmarOp = VmarOp(1);
+    /// Give the pages back; they read as zero.
+    pub const DECOMMIT: VmarOp = VmarOp(2);
+    /// Make pages that the VMOs have ready to be touched.
+    pub const MAP_RANGE: VmarOp = VmarOp(3);
+    /// Make the bytes of the range zero.
+    pub const ZERO: VmarOp = VmarOp(10);
+    /// A hint that the range is not needed soon.
+    pub const DONT_NEED: VmarOp = VmarOp(12);
+    /// A hint that the range should stay in memory.
+    pub const ALWAYS_NEED: VmarOp = VmarOp(13);
+    /// Make the range quick to read.
+    pub const PREFETCH: VmarOp = VmarOp(14);
+
+    /// The operation of a number; every number is one.
+    pub const fn from_raw(raw: u32) -> VmarOp {
+        VmarOp(raw)
+    }
+
+    /// The number, as C programs give it.
+    pub const fn into_raw(self) -> u32 {
+        self.0
+    }
+}
+
 /// Who resolves the faults of a mapping. Both give the same bytes always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Policy {

@@ -6,13 +6,14 @@
 
 use std::ops::Range;
 
+use crate::bounce::Bounce;
 use crate::lock::MutexGuard;
 use host_memory::page::{HostRange, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::uffd::{CopyFrom, Protect, UffdError, Wake};
 use page_tree::{MemoryId, Place};
 
-use crate::content::{Bounce, Content};
+use crate::content::Content;
 use crate::engine::Engine;
 use crate::family::{FamilyState, Home, Region};
 use crate::options::Policy;
@@ -129,7 +130,7 @@ impl Content<'_> {
 
     /// The one region of a memory in its private home, which covers all of it.
     pub(crate) fn private_region(&self) -> &Region {
-        &self.state.pages(self.memory).regions[0]
+        self.state.pages(self.memory).only_region()
     }
 }
 
@@ -167,7 +168,7 @@ impl Engine {
         missing.push(done..range.end());
         for at in missing.into_iter().flat_map(|part| part.step_by(size)) {
             let bytes = &mut bounce.all()[..size];
-            let first = state.pages(memory).regions[0].page_at(at);
+            let first = state.pages(memory).only_region().page_at(at);
             state.read_layers(memory, bytes, first * size as u64)?;
             loop {
                 match tracer

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use host_memory::page::page_size;
 use page_tree::{LayerId, MemoryId, Place, Run};
 
-use crate::content::{Bounce, Content};
+use crate::bounce::Bounce;
+use crate::content::Content;
 use crate::cut::fail_closed;
 use crate::family::{Backing, FamilyState, Home, new_layer_id};
 use crate::plan::advance;
@@ -158,7 +159,7 @@ impl Content<'_> {
 
     fn private_candidates(&self, own: LayerId) -> Result<Candidates, Status> {
         let state = &self.state;
-        let region = &state.pages(self.memory).regions[0];
+        let region = state.pages(self.memory).only_region();
         let Backing::Private(plan) = &region.backing else {
             return Err(Status::INTERNAL);
         };

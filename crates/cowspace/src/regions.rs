@@ -13,7 +13,8 @@ use host_memory::uffd::{Modes, Protect, UffdError, Wake};
 use page_tree::{MemoryId, Place, Run};
 
 use crate::aspace::MappingId;
-use crate::content::Bounce;
+use crate::bounce::Bounce;
+use crate::cut::SavedPages;
 use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::mapping::{host_range, prot};
@@ -114,7 +115,7 @@ impl Engine {
             state.make_aliases();
             self.faults.insert(&vmo.family, vmo.memory, &region);
         }
-        state.pages_mut(vmo.memory).regions.push(region);
+        state.pages_mut(vmo.memory).regions.insert(id, region);
     }
 
     /// Sets the permissions of the part of `range` that the region covers.
@@ -145,48 +146,42 @@ impl Engine {
         Ok(())
     }
 
-    /// Unmaps a region, all of it. If its memory lives on, what only the mapping held is kept.
-    pub(crate) fn remove_region(&self, vmo: &Arc<VmObject>, id: MappingId) -> Result<(), Status> {
+    /// Saves what only the mapping of a region holds, before it is unmapped: the private pages of a memory that lives on.
+    pub(crate) fn save_region(
+        &self,
+        vmo: &Arc<VmObject>,
+        id: MappingId,
+    ) -> Result<Option<SavedPages>, Status> {
         let mut state = vmo.family.lock();
         // The VMAR tree has the last reference: the memory ends with the mapping.
         let ends = Arc::strong_count(vmo) == 1 && state.pages(vmo.memory).is_only_vmo();
         let Some(region) = state.region_mut(vmo.memory, id) else {
-            return Ok(());
+            return Ok(None);
         };
         let range = region.range;
         let private = matches!(region.backing, Backing::Private(_));
         drop(state);
         if private && !ends {
-            self.save_private(vmo, range)?;
-            // It has no permissions any more. With too many mappings in the process it cannot be released, and stays so until the next mapping replaces it.
-            let _ = self.release(range);
+            self.save_private(range).map(Some)
         } else {
-            self.release(range)?;
+            Ok(None)
         }
-        let mut state = vmo.family.lock();
-        let pages = state.pages_mut(vmo.memory);
-        pages.regions.retain(|region| region.id != id);
-        if private && ends {
-            pages.home = Home::None;
-        }
-        drop(state);
-        self.faults.remove(range.start());
-        Ok(())
     }
 
-    /// Unmaps a part of a region of a memory in its shared home.
-    pub(crate) fn clear_part(
-        &self,
-        vmo: &VmObject,
-        id: MappingId,
-        part: HostRange,
-    ) -> Result<(), Status> {
+    /// Forgets a region that is unmapped, all of it. `saved` is what [`Self::save_region`] gave for it.
+    pub(crate) fn forget_region(&self, vmo: &VmObject, id: MappingId, saved: Option<SavedPages>) {
         let mut state = vmo.family.lock();
-        let part = state
-            .region_mut(vmo.memory, id)
-            .and_then(|region| intersect(region.range, part));
+        let pages = state.pages_mut(vmo.memory);
+        let Some(region) = pages.regions.remove(&id) else {
+            return;
+        };
+        match saved {
+            Some(saved) => self.keep_saved(&mut state, vmo.memory, saved),
+            None if matches!(region.backing, Backing::Private(_)) => pages.home = Home::None,
+            None => {}
+        }
         drop(state);
-        part.map_or(Ok(()), |part| self.release(part))
+        self.faults.remove(region.range.start());
     }
 
     /// Replaces the region `old` of a memory in its shared home by what is left of it. The pieces keep their pages; the kernel keeps
@@ -199,10 +194,9 @@ impl Engine {
     ) {
         let mut state = vmo.family.lock();
         let pages = state.pages_mut(vmo.memory);
-        let Some(index) = pages.regions.iter().position(|region| region.id == old) else {
+        let Some(region) = pages.regions.remove(&old) else {
             return;
         };
-        let region = pages.regions.remove(index);
         let mut pieces = Vec::new();
         for &(id, range) in rest {
             if let Some(part) = intersect(region.range, range) {
@@ -223,14 +217,14 @@ impl Engine {
             if piece.policy == Policy::Traced {
                 self.faults.insert(&vmo.family, vmo.memory, &piece);
             }
-            pages.regions.push(piece);
+            pages.regions.insert(piece.id, piece);
         }
     }
 
     /// Gives a range back to the reservation. Threads that wait for a fault in it try again, and get SIGSEGV.
     ///
     /// After an error the permissions may be gone.
-    fn release(&self, range: HostRange) -> Result<(), Status> {
+    pub(crate) fn release(&self, range: HostRange) -> Result<(), Status> {
         self.reservation
             .release(range)
             .or_else(|_| {
@@ -414,7 +408,7 @@ impl Engine {
         if data.is_empty() {
             return Ok(());
         }
-        let zeros = Bounce::new()?;
+        let zeros = Bounce::zeros()?;
         for part in data {
             let start =
                 range.start() + (run.pages.start * size + part.start - bytes.start) as usize;

@@ -120,7 +120,7 @@ impl Resolver for EngineResolver {
         let state = target.family.lock();
         let region = state
             .find(target.memory)
-            .and_then(|pages| pages.regions.iter().find(|region| region.id == target.id));
+            .and_then(|pages| pages.regions.get(&target.id));
         match region {
             Some(region) if region.parked => install.park(),
             Some(region) if region.range.contains(fault.page) => match &region.backing {

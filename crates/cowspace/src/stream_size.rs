@@ -37,6 +37,12 @@ impl StreamSize {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether no page of `offset..offset + len` of the VMO, which lies inside of it, lies wholly behind the stream size.
+    pub(crate) fn reaches(&self, offset: u64, len: u64) -> bool {
+        let size = page_size() as u64;
+        (offset + len).div_ceil(size) <= self.get().div_ceil(size)
+    }
+
     /// The memory's first page that lies wholly behind it.
     fn end_page(&self) -> u64 {
         let pages = self.get().div_ceil(page_size() as u64);
@@ -142,7 +148,7 @@ impl Content<'_> {
         let Some(space) = &self.space else {
             return Ok(());
         };
-        let regions = self.state.pages(self.memory).regions.iter();
+        let regions = self.state.pages(self.memory).regions.values();
         let follows =
             |region: &&Region| matches!(&region.stream, Some(one) if Arc::ptr_eq(one, stream));
         for region in regions.filter(follows) {

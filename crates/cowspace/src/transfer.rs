@@ -11,7 +11,8 @@ use host_memory::page::page_size;
 use host_memory::transfers;
 use page_tree::Place;
 
-use crate::content::{Bounce, Content};
+use crate::bounce::Bounce;
+use crate::content::Content;
 use crate::engine::Engine;
 use crate::family::Home;
 use crate::object::VmObject;
@@ -111,8 +112,8 @@ impl Transfer<'_> {
         for step in steps {
             let Range { start, end } = step.bytes;
             if !step.holds {
-                self.to
-                    .zero(self.engine, self.offset + start, end - start)?;
+                let content = self.to.content(self.engine);
+                self.to.zero(content, self.offset + start, end - start)?;
             } else if !(one_family && !one_memory && self.hand_over(start..end)?) {
                 for piece in pieces(start..end, bounce.bytes().len() as u64, backwards) {
                     let buffer = &mut bounce.all()[..(piece.end - piece.start) as usize];

@@ -8,11 +8,13 @@ use crate::engine::{Engine, default_policy};
 use crate::handles::{Handle, HandleBased};
 use crate::info::{MappingDetails, MapsDetails, MapsInfo, Name, VmarInfo};
 use crate::object::{Object, VmObject, VmarObject};
-use crate::options::{Perms, Policy, VmarFlags, VmoChildOptions};
+use crate::options::{Perms, Policy, VmarFlags, VmarOp, VmoChildOptions};
 use crate::report::call;
 use crate::rights::Rights;
 use crate::status::Status;
+use crate::vmar_op::OpRules;
 use crate::vmo::Vmo;
+use host_memory::page::page_size;
 
 /// A virtual memory address region: a range of addresses in which VMOs are mapped and child regions allocated.
 ///
@@ -64,11 +66,12 @@ impl Vmar {
             let (parent, _) = self.0.vmar(engine, flags.can_map().rights())?;
             let (id, base) = engine.space().allocate(parent.id, flags, offset, size)?;
             let rights = Rights::VMAR_DEFAULT | flags.can_map().rights();
-            let child = Handle::new(engine, Object::Vmar(Arc::new(VmarObject::new(id))), rights)
-                .inspect_err(|_| {
-                    // Without a handle nobody could end it. There is nothing in it yet, so this cannot fail.
-                    let _ = engine.destroy(id);
-                })?;
+            // Placement has checked that the end is in this region.
+            let object = Arc::new(VmarObject::new(id, base..base + size));
+            let child = Handle::new(engine, Object::Vmar(object), rights).inspect_err(|_| {
+                // Without a handle nobody could end it. There is nothing in it yet, so this cannot fail.
+                let _ = engine.destroy(id);
+            })?;
             Ok((Vmar(child), base))
         })
     }
@@ -161,6 +164,57 @@ impl Vmar {
             let (vmar, rights) = self.0.vmar(engine, flags.perms().rights())?;
             flags.check_protect()?;
             engine.protect(vmar.id, flags.perms(), addr, len, op_children(rights))
+        })
+    }
+
+    /// Does `op` to what is mapped in `size` bytes (rounded up to whole pages) at `addr`. `zx_vmar_op_range` with no buffer.
+    ///
+    /// Mappings are operated on one after the other, from the lowest address up. It counts what a mapping may ever allow, not what it allows now.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `BAD_HANDLE`, `WRONG_TYPE`; `INVALID_ARGS` for an unknown operation; `ACCESS_DENIED` without the operation's right (`WRITE` for COMMIT, DECOMMIT, ZERO; `READ` for MAP_RANGE,
+    /// PREFETCH; none for the others); `INVALID_ARGS` for a range that is empty or not aligned; `OUT_OF_RANGE` if it is not inside; `BAD_STATE` if the region is destroyed. Then for each
+    /// mapping, those before it having been operated on: `BAD_STATE` for a gap before it; `INVALID_ARGS` if it is a child region's and the handle lacks `OP_CHILDREN`, or the operation is COMMIT, DECOMMIT or PREFETCH;
+    /// `ACCESS_DENIED` if it may never be written (COMMIT, DECOMMIT, ZERO) or read (PREFETCH); `OUT_OF_RANGE` behind the end of the VMO; those of the operation of the same name of [`Vmo::op_range`]. `BAD_STATE` for
+    /// a gap at the end.
+    pub fn op_range(&self, op: VmarOp, addr: usize, size: usize) -> Result<(), Status> {
+        self.op_range_with_buffer(op, addr, size, 0, 0)
+    }
+
+    /// As [`Vmar::op_range`], with the address and the length of the buffer that `zx_vmar_op_range` has room for. No operation uses one, and it is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vmar::op_range`]; `INVALID_ARGS` if one of the two is not 0, after the right and before the range.
+    pub fn op_range_with_buffer(
+        &self,
+        op: VmarOp,
+        addr: usize,
+        size: usize,
+        buffer: usize,
+        buffer_size: usize,
+    ) -> Result<(), Status> {
+        call(|engine| {
+            let (vmar, rights) = self.0.vmar(engine, Rights::NONE)?;
+            let rules = OpRules::of(op)?;
+            if !rights.contains(rules.right) {
+                return Err(Status::ACCESS_DENIED);
+            }
+            let page = page_size();
+            let size = size.checked_next_multiple_of(page).unwrap_or(0);
+            if buffer != 0 || buffer_size != 0 || size == 0 || !addr.is_multiple_of(page) {
+                return Err(Status::INVALID_ARGS);
+            }
+            let end = addr.checked_add(size).ok_or(Status::OUT_OF_RANGE)?;
+            if addr < vmar.range.start || end > vmar.range.end {
+                return Err(Status::OUT_OF_RANGE);
+            }
+            let children = match rules.children {
+                OpChildren::Yes => op_children(rights),
+                OpChildren::No => OpChildren::No,
+            };
+            engine.vmar_op(&vmar, op, addr..end, rules.needs, children)
         })
     }
 

@@ -231,12 +231,13 @@ impl Vmo {
             };
             match op {
                 VmoOp::COMMIT => {
-                    need(Rights::WRITE).and_then(|()| vmo.commit(engine, offset, size))
+                    need(Rights::WRITE).and_then(|()| vmo.commit(vmo.content(engine), offset, size))
                 }
-                VmoOp::DECOMMIT => {
-                    need(Rights::WRITE).and_then(|()| vmo.decommit(engine, offset, size))
+                VmoOp::DECOMMIT => need(Rights::WRITE)
+                    .and_then(|()| vmo.decommit(vmo.content(engine), offset, size)),
+                VmoOp::ZERO => {
+                    need(Rights::WRITE).and_then(|()| vmo.zero(vmo.content(engine), offset, size))
                 }
-                VmoOp::ZERO => need(Rights::WRITE).and_then(|()| vmo.zero(engine, offset, size)),
                 VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => {
                     need(Rights::READ | Rights::WRITE)?;
                     vmo.lock_op(op, offset, size, lock_state)
@@ -519,7 +520,13 @@ impl VmObject {
         self.check_inside(&self.family.lock(), start, end - start)
     }
 
-    fn check_inside(&self, state: &FamilyState, offset: u64, size: u64) -> Result<(), Status> {
+    /// `OUT_OF_RANGE` unless all of the range lies in the VMO.
+    pub(crate) fn check_inside(
+        &self,
+        state: &FamilyState,
+        offset: u64,
+        size: u64,
+    ) -> Result<(), Status> {
         let inside = offset
             .checked_add(size)
             .is_some_and(|end| end <= self.size(state));

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use host_memory::memfd::{Layer, MemFd, SealError};
 use host_memory::page::{HostRange, page_size};
 
-use crate::content::Bounce;
+use crate::bounce::Bounce;
 use crate::cut::fail_closed;
 use crate::report::no_memory;
 use crate::status::Status;

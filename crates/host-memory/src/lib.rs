@@ -31,6 +31,7 @@ pub mod access;
 pub mod forked;
 pub mod heap;
 mod layer;
+pub mod limits;
 pub mod memfd;
 pub mod page;
 pub mod pagemap;

@@ -404,3 +404,31 @@ fn adopts_reopened_descriptors_that_can_read() {
         Err(AdoptError::NotMemFd)
     ));
 }
+
+/// Few pages are looked at one by one, many by the ends of their runs.
+#[test]
+fn both_ways_to_find_data_agree() {
+    let many = 600;
+    let memfd = MemFd::create("data", bytes(many)).unwrap();
+    let present: Vec<usize> = (0..many).filter(|at| at % 7 < 3 || at % 100 > 80).collect();
+    for &at in &present {
+        memfd.write_at(&[1], bytes(at)).unwrap();
+    }
+    for (first, end) in [
+        (0, many),
+        (0, 200),
+        (5, 206),
+        (399, many),
+        (550, 551),
+        (3, 4),
+    ] {
+        let mut found = Vec::new();
+        memfd
+            .data(bytes(first)..bytes(end), |run| {
+                found.extend((run.start / bytes(1)..run.end / bytes(1)).map(|at| at as usize));
+            })
+            .unwrap();
+        let expected = present.iter().filter(|at| (first..end).contains(at));
+        assert_eq!(found, expected.copied().collect::<Vec<_>>());
+    }
+}

@@ -6,7 +6,9 @@ mod changing;
 mod handles;
 mod looking;
 mod mapping;
+mod op_range;
 mod placement;
+mod scale;
 
 use cowspace::{
     Handle, HandleBased, MapsDetails, ObjectType, Policy, Rights, Status, Vmar, VmarFlags, Vmo,

@@ -247,3 +247,32 @@ fn map_range_commits_nothing() {
         assert!(!can_read(region.at(6)));
     }
 }
+
+#[test]
+fn a_mapping_outlives_its_handles() {
+    for policy in POLICIES {
+        let region = Region::new(4);
+        let vmo = numbered(4);
+        let koid = vmo.basic_info().expect("a handle").koid;
+        let read_only = with_rights(&vmo, Rights::VMO_DEFAULT - Rights::WRITE);
+        region.map_with(0, &read_only, 2, READ, policy);
+        region.map_with(2, &vmo, 2, RW, policy);
+        drop((vmo, read_only));
+        let loads = |at| bytes_at(region.at(at), 1)[0];
+        assert_eq!([0, 1, 2, 3].map(loads), [1, 2, 1, 2]);
+        memory(region.at(2), 1).store_u8(0, 9);
+        assert_eq!(loads(0), 9, "both show the same VMO");
+        let what_was_allowed = region.vmar.protect(region.base, page(), RW);
+        assert_eq!(refused(what_was_allowed), Status::ACCESS_DENIED);
+        let clone = region
+            .vmar
+            .create_vmo_child(VmoChildOptions::SNAPSHOT, region.base, page())
+            .expect("it is mapped");
+        let info = clone.info().expect("a live VMO has info");
+        assert_eq!(info.parent_koid, koid);
+        region.unmap(0, 4);
+        assert_eq!(get(&clone, 0), 9);
+        let info = clone.info().expect("a live VMO has info");
+        assert_eq!(info.parent_koid, cowspace::Koid::INVALID, "it has ended");
+    }
+}

@@ -177,3 +177,43 @@ fn alignments_and_limits() {
         assert!(addr + page() <= region.at(limit));
     }
 }
+
+#[test]
+fn an_alignment_below_a_limit() {
+    let root = Vmar::root_self();
+    let base = root.info().expect("the root lives").base;
+    let vmo = numbered(1);
+    for log in [page().ilog2() + 1, 21, 30, 32] {
+        let align = 1usize << log;
+        // The limit is not aligned itself.
+        let limit = 3 * (4usize << 30) + page();
+        let flags = LIMIT | alignment(log);
+        let addr = root
+            .map(limit, &vmo, 0, page(), READ | flags)
+            .expect("there is room below");
+        assert!(addr.is_multiple_of(align) && addr + page() <= base + limit);
+        root.unmap(addr, page()).expect("it is mapped");
+        let (child, addr) = root
+            .allocate(limit, page(), flags)
+            .expect("there is room below");
+        assert!(addr.is_multiple_of(align) && addr + page() <= base + limit);
+        child.destroy().expect("once");
+    }
+    // One place is left, and it has to be found.
+    let region = Region::new(16);
+    let log = (2 * page()).ilog2();
+    let aligned: Vec<usize> = (0..8)
+        .filter(|at| region.at(*at).is_multiple_of(2 * page()))
+        .collect();
+    for &at in &aligned[..aligned.len() - 1] {
+        region.map(at, &vmo, 0, 1, RW);
+    }
+    let last = aligned[aligned.len() - 1];
+    let map = |limit: usize| {
+        let flags = READ | LIMIT | alignment(log);
+        region.vmar.map(limit * page(), &vmo, 0, page(), flags)
+    };
+    assert_eq!(refused(map(last)), Status::NO_RESOURCES);
+    assert_eq!(map(last + 1), Ok(region.at(last)));
+    assert_eq!(refused(map(last + 1)), Status::NO_RESOURCES);
+}

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use super::{
-    AddressSpace, Change, Child, Mapping, MappingId, Piece, SameVmo, VmarId, mapping::Kind,
-};
+use super::{AddressSpace, Change, Mapping, MappingId, Piece, SameVmo, VmarId, mapping::Kind};
 use crate::{
     options::{Perms, Policy, VmarFlags},
     status::Status,
@@ -98,8 +96,6 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
             .map(|piece| self.cut(piece))
             .collect();
         let id = MappingId(self.new_id());
-        let layout = &mut self.vmar_mut(plan.vmar).layout;
-        layout.insert(plan.range.clone(), Child::Mapping(id));
         let mapping = Mapping::new(
             id,
             plan.vmar,
@@ -108,7 +104,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
             plan.kind,
             plan.perms,
         );
-        self.mappings.insert(id, mapping);
+        self.enter(mapping);
         (id, overwritten)
     }
 }

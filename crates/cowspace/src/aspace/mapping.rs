@@ -7,12 +7,17 @@ use crate::options::{Perms, Policy, VmarFlags};
 
 /// Whether two references are to the same VMO.
 pub(crate) trait SameVmo {
-    fn same_vmo(&self, other: &Self) -> bool;
+    /// A number that no other VMO has while this one lives.
+    fn identity(&self) -> usize;
+
+    fn same_vmo(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
 }
 
 impl<T> SameVmo for Arc<T> {
-    fn same_vmo(&self, other: &Arc<T>) -> bool {
-        Arc::ptr_eq(self, other)
+    fn identity(&self) -> usize {
+        Arc::as_ptr(self).addr()
     }
 }
 

@@ -146,7 +146,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
     }
 
     /// The parts of mappings of a VMAR and below that lie in a range, by rising address.
-    pub(super) fn pieces(&self, vmar: VmarId, range: &Range<usize>) -> Result<Vec<Piece>, Status> {
+    pub(crate) fn pieces(&self, vmar: VmarId, range: &Range<usize>) -> Result<Vec<Piece>, Status> {
         let mut pieces = Vec::new();
         let mut path = vec![self.vmar(vmar)?.layout.overlapping(range)];
         while let Some(children) = path.last_mut() {
