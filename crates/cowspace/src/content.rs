@@ -92,7 +92,8 @@ impl VmObject {
         Ok(first + offset..first + end)
     }
 
-    /// Reads `offset..offset + len` and hands it to `take` piece by piece, with nothing locked: what it touches may lie in memory that the engine serves.
+    /// Reads `offset..offset + len` and hands it to `take` piece by piece, with nothing locked: what it touches may lie
+    /// in memory that the engine serves.
     ///
     /// # Errors
     ///
@@ -119,7 +120,8 @@ impl VmObject {
         Ok(())
     }
 
-    /// Writes `offset..offset + len` with what `fill` puts into it piece by piece, with nothing locked: what it touches may lie in memory that the engine serves.
+    /// Writes `offset..offset + len` with what `fill` puts into it piece by piece, with nothing locked: what it touches
+    /// may lie in memory that the engine serves.
     ///
     /// # Errors
     ///

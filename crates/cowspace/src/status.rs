@@ -20,7 +20,8 @@ macro_rules! statuses {
                 }
             }
 
-            /// The name as C programs write it: `ZX_OK`, `ZX_ERR_INTERNAL`, or `(UNKNOWN)` for a number without a name. `zx_status_get_string`.
+            /// The name as C programs write it: `ZX_OK`, `ZX_ERR_INTERNAL`, or `(UNKNOWN)` for a number without a name.
+            /// `zx_status_get_string`.
             pub const fn c_name(self) -> &'static CStr {
                 const fn name(text: &'static str) -> &'static CStr {
                     match CStr::from_bytes_with_nul(text.as_bytes()) {

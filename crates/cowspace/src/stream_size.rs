@@ -37,6 +37,12 @@ impl StreamSize {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether no page of `offset..offset + len` of the VMO, which lies inside of it, lies wholly behind the stream size.
+    pub(crate) fn reaches(&self, offset: u64, len: u64) -> bool {
+        let size = page_size() as u64;
+        (offset + len).div_ceil(size) <= self.get().div_ceil(size)
+    }
+
     /// The memory's first page that lies wholly behind it.
     fn end_page(&self) -> u64 {
         let pages = self.get().div_ceil(page_size() as u64);

@@ -10,7 +10,7 @@ use crate::engine::{Engine, Space};
 use crate::family::{FamilyState, Home};
 use crate::mapping::host_range;
 use crate::object::{VmObject, VmarObject};
-use crate::options::{Perms, VmarOp};
+use crate::options::{Perms, VmarFlags, VmarOp};
 use crate::regions::intersect;
 use crate::rights::Rights;
 use crate::status::Status;
@@ -87,10 +87,14 @@ impl Engine {
             vmo,
             vmo_offset,
             range,
+            flags,
         } = space.op_part(vmar, &range, needs, children)?;
         let len = range.len() as u64;
         // Nobody can resize it meanwhile: it is mapped, so that needs the address space.
         let inside = vmo.check_inside(&vmo.family.lock(), vmo_offset, len);
+        let reached = !flags.contains(VmarFlags::FAULT_BEYOND_STREAM_SIZE)
+            || vmo.stream.reaches(vmo_offset, len);
+        let inside = inside.and(reached.then_some(()).ok_or(Status::OUT_OF_RANGE));
         if inside.is_ok() && op == VmarOp::MAP_RANGE {
             self.make_ready(&space, vmar, &range);
         }

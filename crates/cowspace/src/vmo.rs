@@ -112,7 +112,8 @@ impl Vmo {
         })
     }
 
-    /// As [`Vmo::read`], for bytes that are not to go to a slice: `take` is called with one piece after another, and nothing is locked meanwhile.
+    /// As [`Vmo::read`], for bytes that are not to go to a slice: `take` is called with one piece after another, and
+    /// nothing is locked meanwhile.
     ///
     /// # Errors
     ///
@@ -129,7 +130,8 @@ impl Vmo {
         })
     }
 
-    /// As [`Vmo::write`], for bytes that do not come from a slice: `fill` is called with one piece after another to be filled, and nothing is locked meanwhile.
+    /// As [`Vmo::write`], for bytes that do not come from a slice: `fill` is called with one piece after another to be
+    /// filled, and nothing is locked meanwhile.
     ///
     /// # Errors
     ///

@@ -210,6 +210,15 @@ fn a_wait_does_not_keep_its_object() {
     while_asleep(wait, end);
 }
 
+/// Counts a thread as ended, also where it panics: those who wait for it must not wait for ever.
+struct Made<'a>(&'a AtomicUsize);
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn children_come_and_go_while_others_wait() {
     const MAKERS: usize = 3;
@@ -219,6 +228,7 @@ fn children_come_and_go_while_others_wait() {
     let begin = Barrier::new(MAKERS + 2);
     let has_none = || signals_of(&vmo).contains(ZERO_CHILDREN);
     let make = || {
+        let _made = Made(&making);
         begin.wait();
         let region = Region::new(1);
         for round in 0..ROUNDS {
@@ -239,7 +249,6 @@ fn children_come_and_go_while_others_wait() {
                 region.unmap(0, 1);
             }
         }
-        making.fetch_sub(1, Ordering::SeqCst);
     };
     let watch = || {
         begin.wait();

@@ -235,6 +235,30 @@ fn the_end_of_the_vmo() {
     }
 }
 
+/// The page in which the stream size lies is reached as a whole; a mapping without the option does not end there.
+#[test]
+fn the_stream_size() {
+    for each in OPS {
+        let vmo = Vmo::create(bytes(4)).expect("a small VMO");
+        let region = Region::new(8);
+        region.map(0, &vmo, 0, 4, RW);
+        let ends = RW | VmarFlags::ALLOW_FAULTS | VmarFlags::FAULT_BEYOND_STREAM_SIZE;
+        region.map(4, &vmo, 0, 4, ends);
+        vmo.set_stream_size(bytes(1) + 1).expect("it is smaller");
+        put(&vmo, 0, 1);
+        assert_eq!(op(&region, each, 0, 4), Ok(()), "{each:?}");
+        assert_eq!(op(&region, each, 4, 2), Ok(()), "{each:?}");
+        put(&vmo, 0, 1);
+        for (at, pages) in [(4, 3), (5, 2), (6, 1), (7, 1)] {
+            let result = op(&region, each, at, pages);
+            assert_eq!(result, Err(Status::OUT_OF_RANGE), "{each:?}");
+        }
+        assert_eq!(get(&vmo, 0), 1, "nothing was done");
+        vmo.set_stream_size(bytes(3)).expect("it fits");
+        assert_eq!(op(&region, each, 4, 3), Ok(()), "{each:?}");
+    }
+}
+
 #[test]
 fn commit_gives_memory_and_keeps_bytes() {
     for policy in POLICIES {

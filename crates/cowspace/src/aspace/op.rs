@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use super::{AddressSpace, Child, OpChildren, SameVmo, VmarId};
-use crate::{options::Perms, status::Status};
+use crate::{
+    options::{Perms, VmarFlags},
+    status::Status,
+};
 
 /// A part of one mapping, by Zircon's rule of what one is, that an operation acts on.
 #[derive(Debug)]
@@ -12,6 +15,8 @@ pub(crate) struct OpPart<V> {
     /// Of the part's start.
     pub(crate) vmo_offset: u64,
     pub(crate) range: Range<usize>,
+    /// Those of [`super::mapping::Kind`].
+    pub(crate) flags: VmarFlags,
 }
 
 impl<V: Clone + SameVmo> AddressSpace<V> {
@@ -48,6 +53,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
             vmo: first.vmo().clone(),
             vmo_offset: first.vmo_offset_of(range.start),
             range: range.start..range.end.min(last.range().end),
+            flags: first.kind().flags,
         })
     }
 }
