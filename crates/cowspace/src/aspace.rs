@@ -39,7 +39,9 @@ mod protect;
 mod unmap;
 mod walk;
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
+
+use crate::hash::HashMap;
 
 use self::layout::Layout;
 pub(crate) use self::{
@@ -139,9 +141,9 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
         AddressSpace {
             page,
             root,
-            vmars: HashMap::from([(root, vmar)]),
-            mappings: HashMap::new(),
-            counts: HashMap::new(),
+            vmars: HashMap::from_iter([(root, vmar)]),
+            mappings: HashMap::default(),
+            counts: HashMap::default(),
             next_id: 1,
             changes: 0,
         }
