@@ -15,7 +15,7 @@ use host_memory::thread::BareThread;
 use host_memory::uffd::Uffd;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{Pid, getpid, gettid};
 
 use crate::fault::Resolver;
@@ -66,23 +66,24 @@ impl SleepingThreads {
     ///
     /// Those of eventfd(2) and of starting a thread.
     pub fn start() -> io::Result<SleepingThreads> {
-        let (reporter, log) = Reporter::spawn()?;
+        // A thread starts with its creator's mask. The program's signals are the business of its own threads; the one that stops threads is a real-time signal.
+        let standard = SigSet::from_iter(Signal::iterator());
+        let (reporter, log) = with_blocked(standard, Reporter::spawn)?;
         let order = Arc::<Order>::default();
         let meter = Arc::<OnceLock<_>>::default();
         let tid = Arc::<OnceLock<_>>::default();
         let handler = {
             let (order, meter, tid) = (order.clone(), meter.clone(), tid.clone());
-            // A thread starts with its creator's mask: so no signal finds it unprepared.
-            let unblocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-            let spawned = BareThread::spawn(c"cowspace-fault", move || {
-                touch_stack();
-                let _ = tid.set(gettid().as_raw());
-                if let Some(last) = order.wait().carry_out(reporter) {
-                    let _ = meter.set(last);
-                }
-            });
-            unblocked.thread_set_mask()?;
-            spawned?
+            // All of them: so no signal finds it unprepared.
+            with_blocked(SigSet::all(), || {
+                BareThread::spawn(c"cowspace-fault", move || {
+                    touch_stack();
+                    let _ = tid.set(gettid().as_raw());
+                    if let Some(last) = order.wait().carry_out(reporter) {
+                        let _ = meter.set(last);
+                    }
+                })
+            })?
         };
         let tid = *tid.wait();
         Ok(SleepingThreads(Some(Threads {
@@ -226,6 +227,14 @@ impl Work {
             }
         }
     }
+}
+
+/// Runs `f` with these signals blocked as well.
+fn with_blocked<T>(signals: SigSet, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let result = f();
+    before.thread_set_mask()?;
+    result
 }
 
 /// Has the memory of as much of this thread's stack as it will ever use: see `empty_ring` in serve.rs.

@@ -8,8 +8,8 @@
 //! happen to be filled.
 
 use std::io;
-use std::sync::{Arc, Condvar};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar};
 
 use host_memory::{forked, process};
 use page_tree::MemoryId;
