@@ -26,7 +26,9 @@
 #include <zircon/process.h>
 #include <zircon/syscalls.h>
 
-#define PIECE (1u << 20)    // The heap grows by this.
+#include "every_call.h"
+
+#define PIECE (256u << 10)  // The heap grows by this.
 #define LARGE (PIECE / 4)   // A block from this size on is a mapping of its own.
 #define MOST_PIECES 4096
 #define CLASSES 20
@@ -71,18 +73,9 @@ static __typeof__(&zx_vmar_root_self) zx_vmar_root_self_;
 #define CALL(name) name
 #endif
 
-// How many calls of the library this thread is in.
-static __thread __attribute__((tls_model("initial-exec"))) int inside;
+__thread __attribute__((tls_model("initial-exec"))) int inside;
 // 1: one of the program's threads, 2: one of the library's.
 static __thread __attribute__((tls_model("initial-exec"))) int whose;
-
-#define ZX(call)                \
-  ({                            \
-    inside++;                   \
-    zx_status_t status = (call); \
-    inside--;                   \
-    status;                     \
-  })
 
 static void die(int code, const char* why) {
   (void)!write(2, why, strlen(why));
@@ -273,12 +266,15 @@ static _Atomic bool done;
 static _Atomic unsigned long clones, checked;
 
 static void* short_lived(void* pointer) {
+#ifndef LOADED
+  if (!pointer) every_call();
+#endif
   free(pointer);
   return malloc(100);
 }
 
 static void* work(void* number) {
-  enum { SLOTS = 64 };
+  enum { SLOTS = 256 };
   struct {
     void* pointer;
     size_t len;
@@ -407,6 +403,10 @@ int main(int argc, char** argv) {
   LOAD(zx_vmar_root_self);
   library = true;
 #endif
+  pthread_t thread;
+  void* got;
+  if (pthread_create(&thread, NULL, short_lived, NULL) || pthread_join(thread, &got)) die(4, "no thread");
+  free(got);
   enum { WORKERS = 4 };
   pthread_t workers[WORKERS], cloner;
   for (uintptr_t i = 0; i < WORKERS; i++)
