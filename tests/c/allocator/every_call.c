@@ -1,4 +1,4 @@
-// Each call of the library, where one that calls malloc is noticed: see interpose_malloc.c. What the calls answer is tested elsewhere.
+// Each call of the library, where one that calls malloc is noticed: see main.c. What the calls answer is tested elsewhere.
 #include "every_call.h"
 
 #include <stdlib.h>

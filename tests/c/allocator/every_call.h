@@ -1,4 +1,4 @@
-// For interpose_malloc.c.
+// For main.c.
 #pragma once
 
 #include <zircon/types.h>
