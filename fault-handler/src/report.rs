@@ -107,6 +107,8 @@ impl Iterator for Troubles {
 
 /// Says everything until the queue ends. The program's subscriber may panic, having no memory to write with for one; what comes later is to be said all the same.
 fn tell(troubles: Troubles) {
+    // What the standard library keeps for a thread is made now: there may be no memory when there is something to say.
+    drop(std::thread::current());
     for trouble in troubles {
         let _ = catch_unwind(|| say(trouble));
     }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cowspace::{make_threads_only_ahead, start_threads_ahead};
 use host_memory::malloc;
 
+use crate::own;
+
 /// Called by the loader, after what the library needs is loaded, and before `main` or the return of `dlopen`.
 // SAFETY: the section holds addresses of C functions that the loader calls once each, by the ABI of ELF.
 #[used]
@@ -13,6 +15,8 @@ use host_memory::malloc;
 static AT_LOAD: extern "C" fn() = at_load;
 
 extern "C" fn at_load() {
+    // Early, to get one of the first.
+    own::thread_key();
     if decide() {
         // Where there is no thread to be had, mappings stay native.
         let _ = start_threads_ahead();

@@ -342,7 +342,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
         // Every mapping and every VMAR but the root is a child of one VMAR.
         assert_eq!(children, self.mappings.len() + self.vmars.len() - 1);
         assert!(self.vmars[&self.root].parent.is_none());
-        let mut counts = HashMap::new();
+        let mut counts = HashMap::default();
         for mapping in self.mappings.values() {
             if self.begins_mapping(mapping) {
                 *counts.entry(mapping.vmo().identity()).or_insert(0) += 1;

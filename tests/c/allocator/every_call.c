@@ -93,6 +93,7 @@ static void vmo_calls(uint32_t options) {
     ZX(zx_vmar_map(region, ZX_VM_PERM_READ | ZX_VM_SPECIFIC, 0, vmo, 0, size, &at));
     ZX(zx_vmar_map(region, ZX_VM_PERM_READ | ZX_VM_SPECIFIC_OVERWRITE, page, vmo, 0, size, &at));
     ZX(zx_vmar_map(region, ZX_VM_PERM_READ | ZX_VM_MAP_RANGE, 0, vmo, 0, size, &at));
+    for (uint32_t op = 0; op < 16; op++) ZX(zx_vmar_op_range(region, op, base, size, NULL, 0));
     look(region);
     look(root);
     ZX(zx_vmar_destroy(region));

@@ -1,7 +1,7 @@
 // A program whose malloc takes all of its memory from VMOs, in small pieces, with its one lock held, while threads use it and another clones it.
 //
 // It ends with 0 and "ok ..." if
-// - no malloc, free or the like was called on a thread that was in a call of the library, nor by one of the library's own threads (else it prints the stack and ends with 3);
+// - no malloc, free or the like was called on a thread that was in a call of the library, nor by the library's thread that serves page faults (else it prints the stack and ends with 3);
 // - every block had the bytes that were written to it, in the heap, in each clone of it and in a forked copy (else it ends with 4);
 // - it ends at all.
 //
@@ -74,7 +74,7 @@ static __typeof__(&zx_vmar_root_self) zx_vmar_root_self_;
 #endif
 
 __thread __attribute__((tls_model("initial-exec"))) int inside;
-// 1: one of the program's threads, 2: one of the library's.
+// 1: a thread that may ask for memory, 2: the one that serves page faults, which would wait for itself.
 static __thread __attribute__((tls_model("initial-exec"))) int whose;
 
 static void die(int code, const char* why) {
@@ -90,7 +90,7 @@ static void check_caller(const char* function) {
   if (whose == 0) {
     char name[16] = "";
     prctl(PR_GET_NAME, name);
-    whose = strncmp(name, "cowspace-", 9) == 0 ? 2 : 1;
+    whose = strcmp(name, "cowspace-fault") == 0 ? 2 : 1;
   }
   if (inside > 0 || whose == 2) die(3, function);
 }
