@@ -14,6 +14,7 @@ use crate::serve::ATTEMPTS;
 use crate::stats::Stats;
 use crate::testing::Call::{Continue, Copy, Poison, ReadEmpty, Unprotect, Zeropage};
 use crate::testing::{Answer, Call, Fake, aborts};
+use crate::threads::SleepingThreads;
 
 const AGAIN: Result<(), UffdError> = Err(UffdError::Again { done: 0 });
 const EXISTS: Result<(), UffdError> = Err(UffdError::Exists);
@@ -28,7 +29,10 @@ fn spawn(
     fake: &Arc<Fake>,
     answer: impl Fn(&Fault, Installer<'_>) -> Outcome + Send + Sync + 'static,
 ) -> FaultHandler {
-    FaultHandler::spawn_on(fake.clone(), Arc::new(Answer(answer)), Options::default()).unwrap()
+    let threads = SleepingThreads::start().unwrap();
+    threads
+        .serve_on(fake.clone(), Arc::new(Answer(answer)), Options::default())
+        .unwrap()
 }
 
 /// One fault of [`PAGE`], answered by `answer`: its outcome, and the ioctls (empty reads left out).

@@ -4,23 +4,18 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use host_memory::uffd::Uffd;
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::unistd::{Pid, getpid, gettid};
+use nix::sys::eventfd::EventFd;
 
 use crate::fail;
 use crate::fault::Resolver;
-use crate::install::Desk;
-use crate::kernel::Kernel;
-use crate::placement::{Follower, Placement};
+use crate::placement::Placement;
 use crate::record::FaultRecord;
-use crate::report::Reporter;
-use crate::serve::{Control, Server};
+use crate::serve::Control;
 use crate::stats::{Meter, Stats};
+use crate::threads::{SleepingThreads, Threads};
 
 /// How a handler works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,17 +32,9 @@ pub struct Options {
 pub struct FaultHandler {
     control: Sender<Control>,
     bell: Arc<EventFd>,
-    /// Taken when it is joined.
-    threads: Option<Threads>,
     tid: i32,
-    /// The process that has the threads: a forked copy has not.
-    pid: Pid,
-}
-
-#[derive(Debug)]
-struct Threads {
-    handler: JoinHandle<Box<Meter>>,
-    log: JoinHandle<()>,
+    /// Taken when they are joined.
+    threads: Option<Threads>,
 }
 
 impl FaultHandler {
@@ -61,49 +48,21 @@ impl FaultHandler {
         resolver: Arc<dyn Resolver>,
         options: Options,
     ) -> io::Result<FaultHandler> {
-        FaultHandler::spawn_on(uffd, resolver, options)
+        SleepingThreads::start()?.serve(uffd, resolver, options)
     }
 
-    /// The same for any [`Kernel`].
-    pub(crate) fn spawn_on(
-        kernel: Arc<dyn Kernel>,
-        resolver: Arc<dyn Resolver>,
-        options: Options,
-    ) -> io::Result<FaultHandler> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let bell = Arc::new(EventFd::from_flags(flags)?);
-        // A few at a time; who asks more waits.
-        let (control, requests) = bounded(4);
-        let (reporter, log) = Reporter::spawn()?;
-        let (tell_tid, tid) = bounded(1);
-        let handler = {
-            let bell = Arc::clone(&bell);
-            // A thread starts with its creator's mask: so no signal finds it unprepared.
-            let unblocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-            let spawned = thread::Builder::new()
-                .name("cowspace-fault".into())
-                .spawn(move || {
-                    touch_stack();
-                    let follower = Follower::new(options.placement);
-                    let desk = Desk::new(reporter);
-                    let mut server = Server::new(kernel, resolver, desk, follower, requests, bell);
-                    let _ = tell_tid.send(gettid().as_raw());
-                    // The server outlives a panic, and so the userfaultfd stays open: else the kernel would fill in zeros before the process ends.
-                    guard(|| server.run());
-                    server.into_meter()
-                });
-            unblocked.thread_set_mask()?;
-            spawned?
-        };
-        let tid = tid.recv().map_err(io::Error::other)?;
-        tracing::debug!(tid, ?options, "fault handler started");
-        Ok(FaultHandler {
+    /// The handler of threads that have been given something to serve.
+    pub(crate) fn new(
+        control: Sender<Control>,
+        bell: Arc<EventFd>,
+        threads: Threads,
+    ) -> FaultHandler {
+        FaultHandler {
             control,
             bell,
-            threads: Some(Threads { handler, log }),
-            tid,
-            pid: getpid(),
-        })
+            tid: threads.tid,
+            threads: Some(threads),
+        }
     }
 
     /// The handler thread's id. Who stops the threads of the process by signal must leave it out: it blocks them all.
@@ -146,7 +105,7 @@ impl FaultHandler {
     }
 
     fn is_forked(&self) -> bool {
-        getpid() != self.pid
+        self.threads.as_ref().is_none_or(Threads::is_forked)
     }
 
     /// Hands a request to the handler. In a forked copy it is dropped: there the bell is the parent's, and nobody is on the channel's other end.
@@ -159,16 +118,8 @@ impl FaultHandler {
     }
 
     fn join(&mut self) -> Option<Box<Meter>> {
-        let threads = self.threads.take()?;
-        if self.is_forked() {
-            // The copy has no such threads: neither joined nor detached, only forgotten.
-            std::mem::forget(threads);
-            return None;
-        }
         self.ask(Control::Stop);
-        // Neither thread panics: the handler's panics end the process, and the log's only call is the program's subscriber.
-        let meter = threads.handler.join().ok();
-        let _ = threads.log.join();
+        let meter = self.threads.take()?.join();
         tracing::debug!(tid = self.tid, "fault handler stopped");
         meter
     }
@@ -180,15 +131,9 @@ impl Drop for FaultHandler {
     }
 }
 
-/// Has the memory of as much of this thread's stack as it will ever use: see `empty_ring` in serve.rs.
-#[inline(never)]
-fn touch_stack() {
-    std::hint::black_box(&mut [1u8; 128 << 10]);
-}
-
 /// Runs the thread's body. A panic, or an error after which no fault could be served, ends the process: the threads that wait would wait for ever, and if the
 /// descriptor closed, the kernel would give them zeros.
-fn guard(body: impl FnOnce() -> io::Result<()>) {
+pub(crate) fn guard(body: impl FnOnce() -> io::Result<()>) {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => fail::abort(format_args!("cannot read faults: {error}")),

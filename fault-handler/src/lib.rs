@@ -58,6 +58,7 @@ mod serve;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod threads;
 
 pub use fault::{Fault, Outcome, OutcomeKind, Resolver};
 pub use handler::{FaultHandler, Options};
@@ -66,3 +67,4 @@ pub use install::Installer;
 pub use placement::Placement;
 pub use record::FaultRecord;
 pub use stats::{Counts, KindStats, Latency, Stats};
+pub use threads::SleepingThreads;

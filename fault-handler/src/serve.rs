@@ -297,6 +297,8 @@ impl Server {
         let _ = self.bell.read();
         self.meter.reports_dropped = self.desk.reports_dropped();
         while let Ok(control) = self.control.try_recv() {
+            // To wake who waits for an answer, or for records, the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.
+            drop(std::thread::current());
             match control {
                 Control::Stats(mut into, answer) => {
                     into.copy_from(&self.meter);

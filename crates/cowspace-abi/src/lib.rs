@@ -21,10 +21,11 @@
 //! # Memory
 //!
 //! The program's `malloc` may get its memory from this library. So the library's own memory comes from the kernel
-//! directly.
+//! directly, and no call calls `malloc`: see `docs/architecture.md`, "Allocation".
 
 #![warn(missing_debug_implementations)]
 
+mod at_load;
 mod clock;
 mod exports;
 mod futex;

@@ -2,7 +2,8 @@
 //!
 //! Each function gives the same value at each call; it is this library's to close. 0 where the engine does not start.
 
-use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr;
 use std::sync::OnceLock;
 
 use cowspace::{Handle, Process, Status, Thread, Vmar};
@@ -29,28 +30,39 @@ fn once(cell: &OnceLock<Handle>, make: impl FnOnce() -> Result<Handle, Status>) 
     }
 }
 
-/// The calling thread's handle; closed when it ends.
-struct Own(Cell<u32>);
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        drop(Handle::from_raw(self.0.replace(0)));
-    }
+/// Where each thread keeps its own handle, which is closed when the thread ends. To keep something under one of the first
+/// such keys (glibc: 32) takes no memory, as a thread-local value of Rust's that has something to drop does.
+pub(crate) fn thread_key() -> Option<libc::pthread_key_t> {
+    static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
+    *KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: writes the key. What is kept under it is a number, and `close` takes any.
+        let error = unsafe { libc::pthread_key_create(&raw mut key, Some(close)) };
+        (error == 0).then_some(key)
+    })
 }
 
-thread_local! {
-    static THREAD: Own = const { Own(Cell::new(0)) };
+/// As its thread ends.
+unsafe extern "C" fn close(handle: *mut c_void) {
+    drop(Handle::from_raw(handle.addr() as u32));
 }
 
-/// 0 also at the very end of a thread, when its handle is closed already.
 pub(crate) fn thread_self() -> u32 {
-    // The first use of a thread-local that is dropped allocates by the program's malloc, so nothing is locked here.
-    let get = |own: &Own| {
-        if own.0.get() == 0 {
-            own.0
-                .set(Thread::self_handle().map_or(0, |thread| Handle::from(thread).into_raw()));
-        }
-        own.0.get()
+    let Some(key) = thread_key() else {
+        return 0;
     };
-    THREAD.try_with(get).unwrap_or(0)
+    // SAFETY: the key was made, and is never deleted.
+    let kept = unsafe { libc::pthread_getspecific(key) }.addr() as u32;
+    if kept != 0 {
+        return kept;
+    }
+    let Ok(handle) = Thread::self_handle().map(Handle::from) else {
+        return 0;
+    };
+    let number = ptr::without_provenance(handle.raw_handle() as usize);
+    // SAFETY: as above; it is a number, and no memory.
+    if unsafe { libc::pthread_setspecific(key, number) } != 0 {
+        return 0;
+    }
+    handle.into_raw()
 }

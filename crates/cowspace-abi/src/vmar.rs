@@ -2,6 +2,7 @@
 
 use cowspace::{HandleBased, Status, Unowned, Vmar, VmarFlags, VmarOp, Vmo, VmoChildOptions};
 
+use crate::at_load::before_mapping;
 use crate::user::{Buffer, Out};
 
 fn vmar(raw: u32) -> Unowned<Vmar> {
@@ -38,6 +39,7 @@ pub(crate) fn map(
     len: usize,
     address: Out<usize>,
 ) -> Result<(), Status> {
+    before_mapping();
     let options = VmarFlags::from_bits_retain(options);
     let region = vmar(handle);
     let vmo = Unowned::<Vmo>::from_raw_handle(vmo);

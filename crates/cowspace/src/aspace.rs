@@ -39,7 +39,9 @@ mod protect;
 mod unmap;
 mod walk;
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
+
+use crate::hash::HashMap;
 
 use self::layout::Layout;
 pub(crate) use self::{
@@ -139,9 +141,9 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
         AddressSpace {
             page,
             root,
-            vmars: HashMap::from([(root, vmar)]),
-            mappings: HashMap::new(),
-            counts: HashMap::new(),
+            vmars: HashMap::from_iter([(root, vmar)]),
+            mappings: HashMap::default(),
+            counts: HashMap::default(),
             next_id: 1,
             changes: 0,
         }
@@ -340,7 +342,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
         // Every mapping and every VMAR but the root is a child of one VMAR.
         assert_eq!(children, self.mappings.len() + self.vmars.len() - 1);
         assert!(self.vmars[&self.root].parent.is_none());
-        let mut counts = HashMap::new();
+        let mut counts = HashMap::default();
         for mapping in self.mappings.values() {
             if self.begins_mapping(mapping) {
                 *counts.entry(mapping.vmo().identity()).or_insert(0) += 1;

@@ -180,7 +180,7 @@ impl Engine {
             .all(|region| region.policy == Policy::Traced);
         // The pages change their place. What the kernel has pinned cannot follow, and a transfer under way must end first: it does when its thread stops.
         if transfers::has_pinned_memory() {
-            note("memory is pinned: a private mapping cannot be shared".into());
+            note(|| "memory is pinned: a private mapping cannot be shared".into());
             return Err(Status::BAD_STATE);
         }
         match self.started_tracer() {
@@ -826,13 +826,13 @@ fn seal(file: WideFile) -> Result<WideLayer, Status> {
 fn seal_status(error: &SealError) -> Status {
     match error {
         SealError::Busy => {
-            note(
-                "no snapshot: pages are pinned, or shared with a forked copy of the process".into(),
-            );
+            note(|| {
+                "no snapshot: pages are pinned, or shared with a forked copy of the process".into()
+            });
             Status::BAD_STATE
         }
         SealError::Io(error) => {
-            note(format!("sealing a layer: {error}"));
+            note(|| format!("sealing a layer: {error}"));
             Status::NO_MEMORY
         }
     }

@@ -14,8 +14,10 @@ use host_memory::reserve::Reservation;
 use host_memory::stop::{Stopped, stop_other_threads};
 use std::sync::Arc;
 
+use crate::ahead;
 use crate::aspace::AddressSpace;
 use crate::bounce::Bounce;
+use crate::fork::Gate;
 use crate::handle::HandleTable;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
@@ -51,6 +53,8 @@ pub(crate) struct Engine {
     pub(crate) faults: Arc<FaultTable>,
     /// First in the lock order, see the crate's documentation.
     space: Mutex<Space>,
+    /// Closed while the program forks.
+    pub(crate) gate: Gate,
     tracer: OnceLock<Option<Tracer>>,
     /// Held while the fault handler starts and while the world is stopped: a handler that nobody knows yet could not be left running.
     starting: Mutex<()>,
@@ -105,6 +109,7 @@ impl Engine {
             threads: Threads::new(),
             faults: Arc::new(FaultTable::default()),
             space: Mutex::new(space),
+            gate: Gate::default(),
             tracer: OnceLock::new(),
             starting: Mutex::new(()),
         };
@@ -112,13 +117,23 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Locks the address space.
+    /// Locks the address space, when no thread forks.
     pub(crate) fn space(&self) -> MutexGuard<'_, Space> {
-        self.space.lock()
+        loop {
+            let space = self.space.lock();
+            if self.gate.is_open() {
+                return space;
+            }
+            drop(space);
+            self.gate.wait();
+        }
     }
 
-    /// The userfaultfd and its handler, started when first wanted; `None` where traced mode does not work.
+    /// The userfaultfd and its handler, started when first wanted; `None` where traced mode does not work, and as long as the handler's threads are not to be had.
     pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        if self.tracer.get().is_none() && !ahead::can_be_had() {
+            return None;
+        }
         self.tracer
             .get_or_init(|| {
                 let _starting = self.starting.lock();
@@ -150,13 +165,14 @@ impl Engine {
     pub(crate) fn stop_world(&self) -> Result<StoppedWorld<'_>, Status> {
         let starting = self.starting.lock();
         let handler = self.started_tracer().map(|tracer| tracer.handler.tid());
+        let handler = handler.or(ahead::handler());
         match stop_other_threads(handler.as_slice()) {
             Ok(stopped) => Ok(StoppedWorld {
                 _stopped: stopped,
                 _starting: starting,
             }),
             Err(error) => {
-                note(format!("no snapshot: {error}"));
+                note(|| format!("no snapshot: {error}"));
                 Err(Status::UNAVAILABLE)
             }
         }

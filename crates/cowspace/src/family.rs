@@ -18,11 +18,12 @@
 //! - Regions of a memory change only with the address space locked as well.
 //! - `parked` is true only while a thread that holds the address space is at work on the region.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::hash::HashMap;
 use crate::lock::{Mutex, MutexGuard};
 use host_memory::page::{HostRange, page_size};
 use page_tree::{LayerId, MemoryId, Run, Tree, VmoId};

@@ -2,33 +2,66 @@
 //!
 //! A forked copy's ranges are not registered: where a mapping still shows wrong bytes, or a file lacks pages, the kernel would give them to the copy
 //! as they are. So before the fork all such places are filled in, and until it is done no mapping changes. In the copy every call answers
-//! `BAD_STATE` ([`crate::engine::Engine::get`]); the lock that is held there is never asked for.
+//! `BAD_STATE` ([`crate::engine::Engine::get`]), and so nobody comes to the gate there, which stays closed.
 //!
 //! This runs in `fork()` of the C library. A process copied by the bare system call, behind the library's back, sees private mappings as they
 //! happen to be filled.
 
-use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar};
 
-use crate::lock::MutexGuard;
-use host_memory::forked;
+use host_memory::{forked, process};
 use page_tree::MemoryId;
 
 use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, Home};
+use crate::lock::Mutex;
 use crate::options::Policy;
 use crate::private::is_own;
 use crate::status::Status;
 
-thread_local! {
-    /// The address space, locked from before a fork of this thread until after it.
-    static HELD: RefCell<Option<MutexGuard<'static, Space>>> = const { RefCell::new(None) };
+/// Keeps the address space from everybody while the program forks. Not its lock alone: what is locked before `fork()` calls us and unlocked afterwards would have to lie in a thread-local value meanwhile.
+///
+/// LOCKS: closed with the address space locked. Who finds it closed unlocks that, waits, and begins anew.
+#[derive(Default)]
+pub(crate) struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
 }
 
-/// Has the C library call us around each fork.
+impl Gate {
+    pub(crate) fn is_open(&self) -> bool {
+        !*self.closed.lock()
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut closed = self.closed.lock();
+        while *closed {
+            closed.wait(&self.opened, None);
+        }
+    }
+
+    fn close(&self) {
+        *self.closed.lock() = true;
+    }
+
+    fn open(&self) {
+        *self.closed.lock() = false;
+        self.opened.notify_all();
+    }
+}
+
+/// Has the C library call us around each fork. Calls after the first do nothing.
+///
+/// Calls `malloc` if there are many such handlers already (glibc: more than 48).
 pub(crate) fn watch() -> io::Result<()> {
+    static WATCHING: AtomicBool = AtomicBool::new(false);
+    if WATCHING.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
     forked::at_fork(prepare, release, forget)
+        .inspect_err(|_| WATCHING.store(false, Ordering::Release))
 }
 
 extern "C" fn prepare() {
@@ -38,22 +71,21 @@ extern "C" fn prepare() {
     let space = engine.space();
     if let Err(status) = fill_all(engine, &space) {
         // The copy would see wrong bytes.
-        eprintln!(
+        process::abort(format_args!(
             "cowspace: fork: memory cannot be made ready for the copy: {status}; ending the process"
-        );
-        std::process::abort();
+        ));
     }
-    HELD.with(|held| *held.borrow_mut() = Some(space));
+    engine.gate.close();
 }
 
 extern "C" fn release() {
-    HELD.with(|held| drop(held.borrow_mut().take()));
+    if let Some(engine) = Engine::running() {
+        engine.gate.open();
+    }
 }
 
-/// In the copy the lock stays locked: to unlock it would wake those who wait for it, and the list of them may be locked by a thread that the copy has not.
-extern "C" fn forget() {
-    HELD.with(|held| std::mem::forget(held.borrow_mut().take()));
-}
+/// In the copy nobody comes to the gate.
+extern "C" fn forget() {}
 
 fn fill_all(engine: &Engine, space: &Space) -> Result<(), Status> {
     for mapping in space.mappings() {

@@ -38,6 +38,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod aspace;
 #[cfg(test)]
 mod aspace_tests;
@@ -51,6 +52,7 @@ mod family;
 mod fork;
 mod handle;
 mod handles;
+mod hash;
 pub mod image;
 mod info;
 mod lock;
@@ -77,6 +79,7 @@ mod vmar_op;
 mod vmo;
 mod wide;
 
+pub use ahead::{make_threads_only_ahead, start_threads_ahead};
 pub use discard::VmoLockState;
 pub use engine::{
     default_policy, fault_stats, is_running, record_faults, reserve_address_space,

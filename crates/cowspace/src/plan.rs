@@ -11,10 +11,11 @@
 //!   exceptions                 | B |
 //! ```
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use page_tree::{LayerId, Place, Run};
+
+use crate::hash::HashMap;
 
 /// Runs from this many pages on are worth a VMA of their own: making one costs about as much as copying ten pages.
 const LONG_RUN: u64 = 16;
@@ -153,7 +154,7 @@ pub(crate) fn advance(place: Place, by: u64) -> Place {
 
 /// The layer (at one shift) that most pages lie in, mapped wherever it reaches; anonymous memory elsewhere.
 fn base_segments(runs: &[Run], end: u64, layer_pages: &impl Fn(LayerId) -> u64) -> Vec<Segment> {
-    let mut pages_at: HashMap<(LayerId, i128), u64> = HashMap::new();
+    let mut pages_at: HashMap<(LayerId, i128), u64> = HashMap::default();
     for run in runs {
         if let Place::In(layer, page) = run.place {
             let shift = i128::from(page) - i128::from(run.pages.start);

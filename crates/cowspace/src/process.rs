@@ -1,6 +1,5 @@
 //! The process as an object.
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use nix::unistd::getpid;
 use crate::engine::Engine;
 use crate::handle::new_koid;
 use crate::handles::{Handle, HandleBased};
+use crate::hash::{HashMap, HashSet};
 use crate::info::{Koid, MapsInfo, Name, VmoInfo, VmoInfoFlags};
 use crate::object::{Object, VmObject};
 use crate::report::call;
@@ -138,12 +138,12 @@ fn vmos(engine: &'static Engine) -> Result<Vec<VmoInfo>, Status> {
     let mapped: Vec<Arc<VmObject>> = mapped.map(|mapping| mapping.vmo().clone()).collect();
     drop(space);
 
-    let mut mappings: HashMap<Koid, usize> = HashMap::new();
+    let mut mappings: HashMap<Koid, usize> = HashMap::default();
     for vmo in &mapped {
         *mappings.entry(vmo.koid).or_default() += 1;
     }
-    let mut reconciled = HashSet::new();
-    let mut seen: HashMap<Koid, VmoInfo> = HashMap::new();
+    let mut reconciled = HashSet::default();
+    let mut seen: HashMap<Koid, VmoInfo> = HashMap::default();
     let mut record = |vmo: &Arc<VmObject>, via, handle_rights| {
         let mut info = match seen.get(&vmo.koid) {
             Some(info) => *info,

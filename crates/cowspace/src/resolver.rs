@@ -15,6 +15,7 @@ use host_memory::probe::Probe;
 use host_memory::uffd::{Modes, Uffd};
 use page_tree::{MemoryId, Place};
 
+use crate::ahead;
 use crate::aspace::MappingId;
 use crate::family::{Backing, Family, FamilyState, Home, Region};
 
@@ -50,7 +51,7 @@ struct EngineResolver {
 }
 
 impl Tracer {
-    /// Opens a userfaultfd and starts its handler; `None` where this machine does not have what traced mode needs.
+    /// Opens a userfaultfd and has a handler serve it; `None` where this machine does not have what traced mode needs.
     pub(crate) fn start(table: &Arc<FaultTable>) -> Option<Tracer> {
         let probe = Probe::get();
         if !probe.traced.is_yes() {
@@ -64,7 +65,7 @@ impl Tracer {
                 table: table.clone(),
                 writes,
             });
-            let handler = FaultHandler::spawn(uffd.clone(), resolver, Options::default())?;
+            let handler = ahead::take()?.serve(uffd.clone(), resolver, Options::default())?;
             Ok(Tracer {
                 uffd,
                 handler,

@@ -1,7 +1,6 @@
 //! Threads as objects.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use nix::unistd::gettid;
 use crate::engine::Engine;
 use crate::handle::new_koid;
 use crate::handles::{Handle, HandleBased};
+use crate::hash::HashMap;
 use crate::info::{Koid, Name};
 use crate::lock::Mutex;
 use crate::object::Object;
@@ -146,7 +146,7 @@ impl Threads {
 
     pub(crate) fn new() -> Threads {
         Threads(Mutex::new(Table {
-            objects: HashMap::new(),
+            objects: HashMap::default(),
             most: Threads::FEW,
         }))
     }

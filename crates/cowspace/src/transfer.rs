@@ -94,7 +94,7 @@ impl Transfer<'_> {
             return Ok(());
         }
         if mapped && transfers::has_pinned_memory() {
-            note("memory is pinned: pages cannot be moved".into());
+            note(|| "memory is pinned: pages cannot be moved".into());
             return Err(Status::BAD_STATE);
         }
 

@@ -1,11 +1,11 @@
 //! VMARs as a program uses them, and the memory-map topics of object info.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::aspace::{MapRequest, OpChildren, RecordDetails};
 use crate::engine::{Engine, default_policy};
 use crate::handles::{Handle, HandleBased};
+use crate::hash::HashSet;
 use crate::info::{MappingDetails, MapsDetails, MapsInfo, Name, VmarInfo};
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::{Perms, Policy, VmarFlags, VmarOp, VmoChildOptions};
@@ -406,7 +406,7 @@ fn maps(
     }
     drop(space);
     if memory == Memory::Counted {
-        let mut looked_at = HashSet::new();
+        let mut looked_at = HashSet::default();
         for (record, vmo) in records.iter_mut().zip(&vmos) {
             if let (MapsDetails::Mapping(details), Some(vmo)) = (&mut record.details, vmo) {
                 if looked_at.insert(Arc::as_ptr(&vmo.family)) {

@@ -14,6 +14,8 @@
 //! | [`uffd`] | userfaultfd |
 //! | [`probe`] | what this kernel and this process's privileges offer |
 //! | [`stop`] | stopping every other thread of the process |
+//! | [`thread`] | threads that ask nothing of the standard library |
+//! | [`malloc`] | whose `malloc` the process has |
 //! | [`transfers`] | whether the kernel may be writing to our memory by itself |
 //! | [`forked`] | telling a forked copy of the process apart |
 //! | [`heap`] | an allocator whose state lies in the memory it gives out |
@@ -28,10 +30,12 @@
 //! here takes an address without checking that it does.
 
 pub mod access;
+mod folder;
 pub mod forked;
 pub mod heap;
 mod layer;
 pub mod limits;
+pub mod malloc;
 pub mod memfd;
 pub mod page;
 pub mod pagemap;
@@ -42,5 +46,6 @@ pub mod process;
 pub mod procmem;
 pub mod reserve;
 pub mod stop;
+pub mod thread;
 pub mod transfers;
 pub mod uffd;

@@ -8,7 +8,7 @@
 //! [`StillCopy`] is for every other process: its copy runs no code of the program, so nothing can go wrong in it. It is there to be looked at from outside.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+
+use crate::folder::Folder;
 
 /// Which of the two processes a [`fork`] has returned in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +83,10 @@ pub fn abort(line: fmt::Arguments<'_>) -> ! {
 /// Those of reading that folder, for example where `/proc` is not mounted.
 pub fn thread_count() -> io::Result<usize> {
     let mut threads = 0;
-    for task in fs::read_dir("/proc/self/task")? {
-        task?;
+    Folder::open(c"/proc/self/task")?.each_number(|_| {
         threads += 1;
-    }
+        Ok::<_, io::Error>(())
+    })?;
     Ok(threads)
 }
 
@@ -192,7 +194,7 @@ mod tests {
 
         let process = format!("/proc/{}", copy.pid());
         drop(copy);
-        assert!(!fs::exists(process).unwrap(), "the copy is collected");
+        assert!(!std::fs::exists(process).unwrap(), "the copy is collected");
     }
 
     /// The test harness itself is a second thread, so this process must be refused, and without a copy having been made.

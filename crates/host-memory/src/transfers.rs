@@ -10,7 +10,11 @@
 //! What is not found: a transfer whose descriptor was closed while it was under way, and other processes that write here (`process_vm_writev(2)`, debuggers).
 
 use std::fs;
-use std::path::Path;
+use std::io;
+
+use nix::fcntl::readlinkat;
+
+use crate::folder::Folder;
 
 /// Whether memory of this process is pinned for long. True also where that cannot be read.
 #[must_use]
@@ -20,7 +24,7 @@ pub fn has_pinned_memory() -> bool {
     pinned.is_none_or(|size| size.trim() != "0 kB")
 }
 
-/// Whether a transfer by the kernel into pages of this process may be under way. True also where that cannot be found out. Allocates; takes some
+/// Whether a transfer by the kernel into pages of this process may be under way. True also where that cannot be found out. Allocates (but calls no `malloc`, see `folder.rs`); takes some
 /// microseconds for each open descriptor.
 #[must_use]
 pub fn may_be_under_way() -> bool {
@@ -29,23 +33,23 @@ pub fn may_be_under_way() -> bool {
 
 /// Whether some descriptor of this process is an io_uring or was opened for direct input and output.
 fn has_direct_descriptor() -> bool {
-    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else {
-        return true;
-    };
-    descriptors
-        .flatten()
-        .any(|entry| is_direct(&entry.path()) || is_io_uring(&entry.path()))
+    let looked = Folder::open(c"/proc/self/fd").and_then(|folder| {
+        let mut found = false;
+        folder.each_number(|number| {
+            found |= is_direct(number) || is_io_uring(&folder, number);
+            Ok::<_, io::Error>(())
+        })?;
+        Ok(found)
+    });
+    looked.unwrap_or(true)
 }
 
-fn is_io_uring(link: &Path) -> bool {
-    fs::read_link(link).is_ok_and(|target| target.as_os_str() == "anon_inode:[io_uring]")
+fn is_io_uring(folder: &Folder, number: i32) -> bool {
+    readlinkat(folder, number.to_string().as_str())
+        .is_ok_and(|target| target == "anon_inode:[io_uring]")
 }
 
-fn is_direct(link: &Path) -> bool {
-    let number = link
-        .file_name()
-        .and_then(|name| name.to_str()?.parse().ok());
-    let Some(number) = number else { return false };
+fn is_direct(number: i32) -> bool {
     // SAFETY: F_GETFL changes nothing, whatever the number names by now; on a closed one it is an error.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
     flags >= 0 && flags & libc::O_DIRECT != 0

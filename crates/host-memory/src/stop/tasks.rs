@@ -1,27 +1,19 @@
-//! `/proc/self/task`, read without allocating: `readdir(3)` and what wraps it do allocate.
+//! `/proc/self/task`, read without allocating.
 
 use std::ffi::CStr;
 use std::io::{self, Write};
-use std::mem::offset_of;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{Whence, lseek};
+
+use crate::folder::Folder;
 
 /// A directory that has a folder for each thread, named by its id.
 #[derive(Debug)]
 pub(super) struct Tasks {
-    dir: OwnedFd,
+    dir: Folder,
 }
-
-/// As much as the kernel hands out at once: some three hundred threads.
-#[repr(align(8))]
-struct Buffer([u8; 8 << 10]);
-
-const NAME: usize = offset_of!(libc::dirent64, d_name);
-const LENGTH: usize = offset_of!(libc::dirent64, d_reclen);
 
 /// What a thread is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,33 +32,17 @@ impl Tasks {
     }
 
     fn open_at(path: &CStr) -> io::Result<Tasks> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Tasks {
-            dir: open(path, flags, Mode::empty())?,
+            dir: Folder::open(path)?,
         })
     }
 
     /// Calls `f` with the id of each thread, until it fails. Threads that come or go meanwhile may be left out.
     pub(super) fn each<E: From<io::Error>>(
         &self,
-        mut f: impl FnMut(i32) -> Result<(), E>,
+        f: impl FnMut(i32) -> Result<(), E>,
     ) -> Result<(), E> {
-        lseek(&self.dir, 0, Whence::SeekSet).map_err(io::Error::from)?;
-        let mut buffer = Buffer([0; _]);
-        loop {
-            let filled = getdents(&self.dir, &mut buffer)?;
-            if filled == 0 {
-                return Ok(());
-            }
-            let mut rest = buffer.0.get(..filled).unwrap_or_default();
-            while let Some((name, next)) = first_entry(rest) {
-                // "." and ".." are no numbers.
-                if let Some(tid) = name.to_str().ok().and_then(|name| name.parse().ok()) {
-                    f(tid)?;
-                }
-                rest = next;
-            }
-        }
+        self.dir.each_number(f)
     }
 
     /// What the thread is at. Where that cannot be read: waiting.
@@ -105,23 +81,6 @@ impl Tasks {
             }
         }
     }
-}
-
-/// `getdents64(2)`: how many bytes of the buffer hold entries.
-fn getdents(dir: &OwnedFd, buffer: &mut Buffer) -> io::Result<usize> {
-    let (start, len) = (buffer.0.as_mut_ptr(), buffer.0.len());
-    // SAFETY: the kernel writes at most `len` bytes into the buffer, which has as many and is ours alone; any bytes are a value of it.
-    let filled = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), start, len) };
-    Ok(usize::try_from(Errno::result(filled)?).unwrap_or(0))
-}
-
-/// The name of the first of some `struct linux_dirent64` (which the C library calls `dirent64`), and what follows it.
-fn first_entry(entries: &[u8]) -> Option<(&CStr, &[u8])> {
-    let length = entries.get(LENGTH..LENGTH + 2)?;
-    let length = usize::from(u16::from_ne_bytes(length.try_into().ok()?));
-    let (entry, next) = entries.split_at_checked(length)?;
-    let name = CStr::from_bytes_until_nul(entry.get(NAME..)?).ok()?;
-    Some((name, next))
 }
 
 #[cfg(test)]

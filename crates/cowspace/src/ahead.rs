@@ -1,0 +1,62 @@
+//! The fault handler's threads, where the program's `malloc` takes its memory from VMOs.
+//!
+//! To make a thread the C library calls `malloc` (glibc: `calloc`, for the thread's table of thread-local storage). So a call that is made inside such a `malloc` must not make one. Nor may
+//! the handler's table lie in memory that it serves: it would wait for itself. Hence the threads are made ahead, asleep, outside of any call; until they
+//! are there mappings are native, the one that the table lies in among them.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use fault_handler::SleepingThreads;
+
+use crate::lock::Mutex;
+
+/// No call makes a thread.
+static ONLY_AHEAD: AtomicBool = AtomicBool::new(false);
+/// Taken when they have something to serve.
+static ASLEEP: Mutex<Option<SleepingThreads>> = Mutex::new(None);
+/// The handler thread's id, asleep or not; 0 if it was not made ahead.
+static HANDLER: AtomicI32 = AtomicI32::new(0);
+
+/// From now on no call makes a thread: mappings are native until [`start_threads_ahead`] has made the fault handler's. For a program whose `malloc` takes
+/// its memory from VMOs.
+pub fn make_threads_only_ahead() {
+    ONLY_AHEAD.store(true, Ordering::Release);
+}
+
+/// Makes the fault handler's threads now, asleep until the first traced mapping; and has `fork()` ask the engine. Calls `malloc`, but with no lock of the engine's, so that `malloc` may call the
+/// engine. To be called once, when no other thread makes or clones mappings: as the program or library is loaded.
+///
+/// # Errors
+///
+/// Those of making threads and descriptors, `ENOMEM` from `pthread_atfork`.
+pub fn start_threads_ahead() -> io::Result<()> {
+    crate::fork::watch()?;
+    let threads = SleepingThreads::start()?;
+    HANDLER.store(threads.tid(), Ordering::Release);
+    *ASLEEP.lock() = Some(threads);
+    Ok(())
+}
+
+/// Whether a handler can be had now without making a thread where that is not allowed.
+pub(crate) fn can_be_had() -> bool {
+    !ONLY_AHEAD.load(Ordering::Acquire)
+        || ASLEEP
+            .lock()
+            .as_ref()
+            .is_some_and(|threads| !threads.is_forked())
+}
+
+/// The threads that were made ahead, or new ones.
+pub(crate) fn take() -> io::Result<SleepingThreads> {
+    let asleep = ASLEEP.lock().take();
+    match asleep.filter(|threads| !threads.is_forked()) {
+        Some(threads) => Ok(threads),
+        None => SleepingThreads::start(),
+    }
+}
+
+/// The id of a handler thread that was made ahead.
+pub(crate) fn handler() -> Option<i32> {
+    Some(HANDLER.load(Ordering::Acquire)).filter(|tid| *tid != 0)
+}

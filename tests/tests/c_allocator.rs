@@ -1,0 +1,122 @@
+//! The C library as the memory source of an allocator: `tests/c/allocator/` is a program whose `malloc` lives on VMOs. It says there what it checks.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use cowspace_tests::c_library::{Language, Library, compiler, sources};
+use host_memory::probe::Probe;
+
+/// How much each of the program's threads does.
+const ROUNDS: &str = "3000";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Linked {
+    Shared,
+    Archive,
+    AtRunTime,
+}
+
+fn build(library: &Library, linked: Linked) -> PathBuf {
+    let name = match linked {
+        Linked::Shared => "allocator-shared",
+        Linked::Archive => "allocator-archive",
+        Linked::AtRunTime => "allocator-at-run-time",
+    };
+    let program = library.prefix().join(name);
+    let folder = sources().join("allocator");
+    let mut compiler = compiler(Language::C);
+    compiler.args(["-std=gnu11", "-Wno-pedantic", "-fno-builtin", "-rdynamic"]);
+    compiler.args(library.pkg_config(&["--cflags"]));
+    compiler.arg(folder.join("main.c"));
+    match linked {
+        Linked::AtRunTime => {
+            compiler.args(["-DLOADED", "-ldl"]);
+        }
+        Linked::Shared => {
+            compiler.arg(folder.join("every_call.c"));
+            compiler.args(library.pkg_config(&["--libs"]));
+        }
+        Linked::Archive => {
+            compiler.arg(folder.join("every_call.c"));
+            compiler.arg("-xnone");
+            compiler.arg(library.prefix().join("lib/libcowspace_zx.a"));
+            let all = library.pkg_config(&["--static", "--libs"]);
+            compiler.args(all.iter().filter(|flag| *flag != "-lcowspace_zx"));
+        }
+    }
+    compiler.arg("-pthread").arg("-o").arg(&program);
+    let said = compiler.output().unwrap();
+    assert!(said.status.success(), "{compiler:?}: {}", text(&said));
+    program
+}
+
+fn text(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    format!("{}\n{out}{err}", output.status)
+}
+
+fn command(library: &Library, linked: Linked, rounds: &str) -> Command {
+    let mut command = Command::new(build(library, linked));
+    let lib = library.prefix().join("lib");
+    command.env("LD_LIBRARY_PATH", &lib).arg(rounds);
+    if linked == Linked::AtRunTime {
+        command.arg(lib.join("libcowspace_zx.so"));
+    }
+    command
+}
+
+/// Runs it to its good end, and tells whether its mappings were traced.
+fn ends_well(mut command: Command) -> bool {
+    let output = command.output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{command:?}: {said}");
+    assert!(said.contains("\nok "), "{said}");
+    assert!(!said.contains(" clones=0 "), "{said}");
+    said.contains("traced=1")
+}
+
+fn lives_on_vmos(linked: Linked) {
+    let Some(library) = Library::installed() else {
+        return;
+    };
+    let traced = ends_well(command(&library, linked, ROUNDS));
+    assert_eq!(traced, Probe::get().traced.is_yes());
+}
+
+#[test]
+fn malloc_lives_on_vmos_of_the_shared_library() {
+    lives_on_vmos(Linked::Shared);
+}
+
+#[test]
+fn malloc_lives_on_vmos_of_the_archive() {
+    lives_on_vmos(Linked::Archive);
+}
+
+#[test]
+fn malloc_lives_on_vmos_of_a_library_that_was_opened() {
+    lives_on_vmos(Linked::AtRunTime);
+}
+
+/// On machines that lack what tracing needs, or some of it.
+#[test]
+fn malloc_lives_on_vmos_of_lesser_machines() {
+    let Some(library) = Library::installed() else {
+        return;
+    };
+    for lacks in ["uffd", "wp", "minor,pagemap-scan"] {
+        let mut command = command(&library, Linked::Shared, ROUNDS);
+        command.env("COWSPACE_DISABLE", lacks);
+        ends_well(command);
+    }
+}
+
+#[test]
+fn a_call_of_malloc_is_noticed() {
+    let Some(library) = Library::installed() else {
+        return;
+    };
+    let output = command(&library, Linked::Shared, "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("malloc\n"), "{}", text(&output));
+}
