@@ -4,10 +4,11 @@
 
 use cowspace::Policy;
 use cowspace_tests::model::{Looks, World, programs};
+use cowspace_tests::page;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn traced_mappings_show_what_the_model_shows(program in programs(80)) {
@@ -22,6 +23,16 @@ proptest! {
     #[test]
     fn mixed_mappings_show_what_the_model_shows(program in programs(80)) {
         World::new(None, Looks::WhenAsked).run(&program);
+    }
+
+    /// A file ends at a multiple of 2^62 bytes: here everything happens on both sides of such an end.
+    #[test]
+    fn offsets_of_many_exbibytes_are_like_others(
+        program in programs(60), end in 1..4u64, native in any::<Option<bool>>(),
+    ) {
+        let policy = native.map(|native| if native { Policy::Native } else { Policy::Traced });
+        let origin = (end << 62) - 6 * page() as u64;
+        World::new(policy, Looks::WhenAsked).with_origin(origin).run(&program);
     }
 
     #[test]

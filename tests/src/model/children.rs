@@ -35,13 +35,26 @@ impl World {
         };
         let handle = &self.vmos[index];
         let (parent, rights) = (handle.object, handle.rights);
-        let real =
-            handle
-                .vmo
-                .create_child(options, (first * page()) as u64, (pages * page()) as u64);
+        let base = self.objects.base(parent);
+        // Some of the clones of large VMOs are as large, and show the same bytes at the same distance from their beginning.
+        let (base, origin) = match options - (NO_WRITE | RESIZABLE) {
+            VmoChildOptions::REFERENCE => (0, 0),
+            VmoChildOptions::SLICE => (base, 0),
+            // Nothing before its origin may be seen in it.
+            _ if first > 0 || pages.is_multiple_of(2) => (base, 0),
+            _ => (0, base),
+        };
+        let real = handle.vmo.create_child(
+            options,
+            base + (first * page()) as u64,
+            origin + (pages * page()) as u64,
+        );
         let expected = self.may_child(index, options, first..first + pages);
         if let Some((child, kind)) = self.agree("create_child", real, expected) {
             let object = self.new_child(&child, parent, kind, options, first..first + pages);
+            if kind == Kind::Clone {
+                self.objects.memory_mut(object).origin = origin;
+            }
             self.enter(child, object, child_rights(kind, options, rights));
         }
     }
@@ -160,12 +173,12 @@ impl World {
             let memory = self.objects.list[parent].memory;
             return self.objects.add(koid, Some(parent), memory, kind);
         }
-        let copies = self.snapshot_copies(parent);
+        let native = self.is_native(parent);
         let bytes = pages.start * page()..pages.end * page();
         let resizable = options.contains(RESIZABLE);
         let object = self
             .objects
-            .add_clone(koid, parent, bytes, resizable, copies);
+            .add_clone(koid, parent, bytes, resizable, native);
         let immutable = VmoChildOptions::SNAPSHOT | NO_WRITE;
         self.objects.list[object].immutable = options.contains(immutable);
         object

@@ -33,6 +33,8 @@ impl Contents {
 
 /// The bytes of a VMO, its slices and its references.
 pub(super) struct Memory {
+    /// Where `bytes` begin in the memory, at a page: nothing before that is looked at.
+    pub(super) origin: u64,
     pub(super) bytes: Vec<u8>,
     /// What each page holds; `None` where nothing was ever put, or it was given back.
     pub(super) pages: Vec<Option<Content>>,
@@ -48,6 +50,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(pages: usize, family: usize, resizable: bool) -> Memory {
         Memory {
+            origin: 0,
             bytes: vec![0; pages * page()],
             pages: vec![None; pages],
             family,

@@ -37,10 +37,8 @@ pub(super) struct VmoHandle {
 /// What is not exact about the counts of a family, see `docs/zircon.md`, "What is counted".
 #[derive(Clone, Copy, Default)]
 pub(super) struct Inexact {
-    /// Zeros that were only read became content of a snapshot.
+    /// Zeros that were only read, or filled in for a native mapping, became content of a snapshot, or it copied pages that were changed.
     pub(super) zeros: bool,
-    /// A snapshot copied what could have been shared.
-    pub(super) copies: bool,
     /// A page perhaps has the bytes again that it once had, and counts as not written.
     pub(super) same: bool,
 }
@@ -55,10 +53,19 @@ pub(super) struct Objects {
 
 impl Objects {
     /// A VMO of a memory of its own, the first of a family.
-    pub(super) fn add_root(&mut self, koid: Koid, pages: usize, resizable: bool) -> usize {
+    pub(super) fn add_root(
+        &mut self,
+        koid: Koid,
+        origin: u64,
+        pages: usize,
+        resizable: bool,
+    ) -> usize {
         self.families.push(Inexact::default());
         let family = self.families.len() - 1;
-        self.memories.push(Memory::new(pages, family, resizable));
+        self.memories.push(Memory {
+            origin,
+            ..Memory::new(pages, family, resizable)
+        });
         self.add(koid, None, self.memories.len() - 1, Kind::Root)
     }
 
@@ -80,19 +87,18 @@ impl Objects {
         self.list.len() - 1
     }
 
-    /// A snapshot of bytes of a VMO, with a memory of its own. `copies`: it really copied pages that were changed.
+    /// A snapshot of bytes of a VMO, with a memory of its own. `native`: the VMO has a native mapping.
     pub(super) fn add_clone(
         &mut self,
         koid: Koid,
         parent: usize,
         bytes: Range<usize>,
         resizable: bool,
-        copies: bool,
+        native: bool,
     ) -> usize {
         let memory = &mut self.memories[self.list[parent].memory];
         let family = &mut self.families[memory.family];
-        family.zeros |= memory.zeros_seen;
-        family.copies |= copies;
+        family.zeros |= memory.zeros_seen || native;
         let clone = memory.window(bytes.start, bytes.len(), resizable);
         self.memories.push(clone);
         self.add(koid, Some(parent), self.memories.len() - 1, Kind::Clone)
@@ -134,7 +140,16 @@ impl Objects {
         }
     }
 
-    /// A VMO's size in bytes.
+    /// What a VMO calls the first byte of those that are looked at.
+    pub(super) fn base(&self, object: usize) -> u64 {
+        if self.is_slice(object) {
+            0
+        } else {
+            self.memory(object).origin
+        }
+    }
+
+    /// How many bytes of a VMO are looked at: all, unless its memory has an origin.
     pub(super) fn size(&self, object: usize) -> usize {
         self.window(object).len() * page()
     }

@@ -136,7 +136,7 @@ impl World {
         let real = vmar.vmar.map_with_policy(
             wanted.offset * page(),
             &vmo.vmo,
-            (first * page()) as u64,
+            self.objects.base(object) + (first * page()) as u64,
             pages * page(),
             wanted.flags,
             policy,

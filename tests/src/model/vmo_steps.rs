@@ -11,10 +11,10 @@ impl World {
     pub(super) fn create(&mut self, pages: usize, resizable: bool) {
         let mut options = VmoOptions::empty();
         options.set(VmoOptions::RESIZABLE, resizable);
-        let vmo = Vmo::create_with_opts(options, (pages * page()) as u64)
-            .expect("a small VMO can be made");
+        let size = self.origin + (pages * page()) as u64;
+        let vmo = Vmo::create_with_opts(options, size).expect("a small VMO can be made");
         let koid = self.new_koid(&vmo);
-        let object = self.objects.add_root(koid, pages, resizable);
+        let object = self.objects.add_root(koid, self.origin, pages, resizable);
         let mut rights = Rights::VMO_DEFAULT;
         rights.set(Rights::RESIZE, resizable);
         self.enter(vmo, object, rights);
@@ -51,7 +51,9 @@ impl World {
         let object = handle.object;
         let inside = self.objects.in_memory(object, bytes.clone());
         let data = self.contents.pattern(inside.start, inside.len());
-        let real = handle.vmo.write(&data, bytes.start as u64);
+        let real = handle
+            .vmo
+            .write(&data, self.objects.base(object) + bytes.start as u64);
         let expected = self.may(index, Rights::WRITE, &bytes);
         if self.agree("write", real, expected).is_some() {
             let memory = &mut self.objects.memories[self.objects.list[object].memory];
@@ -65,9 +67,11 @@ impl World {
         };
         let handle = &self.vmos[index];
         let object = handle.object;
-        let real = handle
-            .vmo
-            .op_range(op, bytes.start as u64, bytes.len() as u64);
+        let real = handle.vmo.op_range(
+            op,
+            self.objects.base(object) + bytes.start as u64,
+            bytes.len() as u64,
+        );
         let expected = self.may_range_op(index, op, &bytes);
         if self.agree("op_range", real, expected).is_none() {
             return;
@@ -140,7 +144,9 @@ impl World {
         };
         let handle = &self.vmos[index];
         let object = handle.object;
-        let real = handle.vmo.set_size(bytes as u64);
+        let real = handle
+            .vmo
+            .set_size(self.objects.base(object) + bytes as u64);
         let expected = if !handle.rights.contains(Rights::WRITE) {
             Err(Status::ACCESS_DENIED)
         } else if !self.objects.is_resizable(object) {
@@ -162,8 +168,8 @@ impl World {
         }
     }
 
-    /// Whether a snapshot of a VMO may copy pages that could be shared: it does where native mappings cannot be a private mapping of a layer, as pieces of one cannot.
-    pub(super) fn snapshot_copies(&self, object: usize) -> bool {
+    /// Whether a VMO's memory has a native mapping.
+    pub(super) fn is_native(&self, object: usize) -> bool {
         let memory = self.objects.list[object].memory;
         let shown = self.space.slots.iter().filter_map(|slot| slot.shown);
         let mut of_memory = shown.filter(|shown| self.objects.list[shown.object].memory == memory);

@@ -30,6 +30,7 @@ pub struct World {
     pub(super) contents: Contents,
     policy: Option<Policy>,
     looks: Looks,
+    pub(super) origin: u64,
     step: usize,
     /// The world's own VMAR, which ends with the world.
     _own: Region,
@@ -57,9 +58,16 @@ impl World {
             contents: Contents::default(),
             policy,
             looks,
+            origin: 0,
             step: 0,
             _own: own,
         }
+    }
+
+    /// The same for VMOs that are looked at from the byte `origin` on, which is page-aligned: their sizes, and all offsets in them, are so much larger than the
+    /// program says.
+    pub fn with_origin(self, origin: u64) -> World {
+        World { origin, ..self }
     }
 
     /// Runs a program, and compares everything at its end.
