@@ -11,6 +11,7 @@ mod memory;
 mod objects;
 mod ops;
 mod space;
+mod vmar_range;
 mod vmar_steps;
 mod vmo_steps;
 mod world;

@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
-use cowspace::{HandleBased, Koid, MapsDetails, Rights, Status, VmarFlags, VmoInfo, VmoInfoFlags};
+use cowspace::{
+    HandleBased, Koid, MapsDetails, MonotonicInstant, Rights, Signals, Status, VmarFlags, VmoInfo,
+    VmoInfoFlags, WaitResult,
+};
 
 use super::memory::Charge;
-use super::objects::{Inexact, Kind};
+use super::objects::{Inexact, Kind, VmoHandle};
 use super::space::{PAGES, Record};
 use super::world::World;
 use crate::zircon::can_read;
@@ -26,6 +29,7 @@ impl World {
                 "{}",
                 self.now()
             );
+            self.check_signal(handle);
             let earlier = self.vmos[..index].iter();
             if earlier
                 .filter(|other| other.object == handle.object)
@@ -37,6 +41,25 @@ impl World {
                 self.check_info(handle.object, &info);
             }
         }
+    }
+
+    /// `ZERO_CHILDREN` is there exactly if it is true.
+    fn check_signal(&self, handle: &VmoHandle) {
+        let seen = handle
+            .vmo
+            .wait_one(Signals::VMO_ZERO_CHILDREN, MonotonicInstant::INFINITE_PAST);
+        let expected = if self.objects.children(handle.object) == 0 {
+            WaitResult::Ok(Signals::VMO_ZERO_CHILDREN)
+        } else {
+            WaitResult::TimedOut(Signals::NONE)
+        };
+        assert_eq!(
+            seen,
+            expected,
+            "{}, signals of VMO {}",
+            self.now(),
+            handle.object
+        );
     }
 
     fn check_info(&self, index: usize, info: &VmoInfo) {

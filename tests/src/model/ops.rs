@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cowspace::{Rights, VmarFlags, VmoChildOptions, VmoOp};
+use cowspace::{Rights, VmarFlags, VmarOp, VmoChildOptions, VmoOp};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -127,6 +127,8 @@ pub enum Op {
     Unmap { part: Part },
     /// Give pages other permissions.
     Protect { part: Part, flags: VmarFlags },
+    /// `vmar_op_range`.
+    VmarRange { part: Part, op: VmarOp },
     /// End a VMAR.
     Destroy { vmar: usize },
     /// Another handle to a VMAR.
@@ -226,10 +228,18 @@ fn vmar_op() -> impl Strategy<Value = Op> {
         5 => (n(), n(), any::<bool>()).prop_map(|(vmar, vmo, native)| Op::MapAll { vmar, vmo, native }),
         5 => part().prop_map(|part| Op::Unmap { part }),
         3 => (part(), perms()).prop_map(|(part, flags)| Op::Protect { part, flags }),
+        3 => (part(), vmar_op_number()).prop_map(|(part, op)| Op::VmarRange { part, op }),
         1 => n().prop_map(|vmar| Op::Destroy { vmar }),
         14 => (n(), at(), len()).prop_map(|(mapping, at, len)| Op::Store { mapping, at, len }),
         2 => n().prop_map(|mapping| Op::Load { mapping }),
         1 => n().prop_map(|vmar| Op::Maps { vmar }),
+    ]
+}
+
+fn vmar_op_number() -> impl Strategy<Value = VmarOp> {
+    prop_oneof![
+        4 => select(vec![VmarOp::COMMIT, VmarOp::DECOMMIT, VmarOp::ZERO, VmarOp::MAP_RANGE]),
+        1 => (1..15u32).prop_map(VmarOp::from_raw),
     ]
 }
 

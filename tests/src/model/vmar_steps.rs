@@ -192,7 +192,7 @@ impl World {
     }
 
     /// A length that is these pages when it is rounded up.
-    fn not_rounded(pages: &Range<usize>, number: usize) -> usize {
+    pub(super) fn not_rounded(pages: &Range<usize>, number: usize) -> usize {
         (pages.len() * page()).saturating_sub(number % 2)
     }
 

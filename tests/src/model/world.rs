@@ -149,6 +149,7 @@ impl World {
             Op::MapAll { vmar, vmo, native } => self.map_all(vmar, vmo, native),
             Op::Unmap { part } => self.unmap(part),
             Op::Protect { part, flags } => self.protect(part, flags),
+            Op::VmarRange { part, op } => self.vmar_range(part, op),
             Op::Destroy { vmar } => self.destroy(vmar),
             Op::DuplicateVmar {
                 vmar,
