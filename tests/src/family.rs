@@ -291,7 +291,7 @@ impl Family {
 
 /// A page divided by its share count, with 63 bits behind the point, truncated as Zircon does it: the fraction of one byte first, then as
 /// many of them as the division leaves over.
-fn share(page: u64, sharers: u64) -> u128 {
+pub(crate) fn share(page: u64, sharers: u64) -> u128 {
     let one_byte = 1u64 << 63;
     (u128::from(page / sharers) << 63) + u128::from(one_byte / sharers) * u128::from(page % sharers)
 }

@@ -332,3 +332,42 @@ fn first_calls_of_many_threads_at_once() {
         assert!(output.status.success(), "{output:?}");
     }
 }
+
+/// What was copied into a native mapping only for it to be seen became the VMO's own when the mapping ended: the pages were no longer shared, and zeros counted as content.
+#[test]
+fn what_a_native_mapping_fills_in_stays_shared_when_it_ends() {
+    let parent = vmo(4);
+    parent
+        .write(&vec![7; 2 * page()], page() as u64)
+        .expect("a write");
+    let older = parent
+        .create_child(SNAPSHOT, 0, 4 * page() as u64)
+        .expect("a clone");
+    // Page 0 of another layer than page 1, and zeros where that has bytes.
+    parent.write(&[1], 0).expect("a write");
+    parent
+        .op_range(VmoOp::ZERO, 2 * page() as u64, page() as u64)
+        .expect("zeros");
+    let clone = parent
+        .create_child(SNAPSHOT, 0, 4 * page() as u64)
+        .expect("a clone");
+    let before = clone.info().expect("info");
+    let root = Vmar::root_self();
+    let addr = root
+        .map_with_policy(0, &clone, 0, 4 * page(), RW, Policy::Native)
+        .expect("a mapping");
+    assert_eq!(memory(addr, page()).load_u8(0), 1);
+    memory(addr, 4 * page()).store_u8(3 * page(), 9);
+    unmap(addr, 4 * page());
+    let after = clone.info().expect("info");
+    let size = page() as u64;
+    assert_eq!(after.populated_bytes, before.populated_bytes + size);
+    assert_eq!(
+        after.populated_private_bytes,
+        before.populated_private_bytes + size
+    );
+    assert_eq!(word(&clone, 3 * page()).to_ne_bytes()[0], 9);
+    assert_eq!(word(&clone, 0).to_ne_bytes()[0], 1);
+    assert_eq!(word(&clone, 2 * page()), 0);
+    drop(older);
+}

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use cowspace::Policy;
 use cowspace_tests::consistent_cut::{Shape, snapshots_are_consistent_cuts};
-use cowspace_tests::model::{World, programs};
+use cowspace_tests::model::{Looks, World, programs};
 use host_memory::probe::{Probe, Support};
 use proptest::test_runner::{Config, TestRunner};
 use seccompiler::{
@@ -63,7 +63,7 @@ fn same_bytes_as_ever() {
             ..Config::default()
         };
         let run = TestRunner::new(config).run(&programs(60), |program| {
-            World::new(policy).run(&program);
+            World::new(policy, Looks::WhenAsked).run(&program);
             Ok(())
         });
         run.unwrap_or_else(|failure| panic!("{policy:?}: {failure}"));

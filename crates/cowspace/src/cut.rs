@@ -193,7 +193,11 @@ impl Engine {
 
     /// Copies the private pages of a mapping that is about to end to a file, for [`Self::keep_saved`]. Until then
     /// nothing has changed but that the mapping has no permissions any more.
-    pub(crate) fn save_private(&self, range: HostRange) -> Result<SavedPages, Status> {
+    pub(crate) fn save_private(
+        &self,
+        vmo: &VmObject,
+        range: HostRange,
+    ) -> Result<SavedPages, Status> {
         let file = new_file(range.len() as u64)?;
         // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.
         self.reservation
@@ -204,6 +208,20 @@ impl Engine {
             .scan_private_unprotected(range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;
         self.copy_out(range, &changed, &file)?;
+        let file = WideFile::from(file);
+        let state = vmo.family.lock();
+        let region = state.pages(vmo.memory).only_region();
+        let told = region.policy == Policy::Traced
+            && self.started_tracer().is_some_and(|tracer| tracer.writes);
+        if !told {
+            // Without write protection a page that was only copied in to be seen is private, too.
+            state.keep_changes(vmo.memory, &file)?;
+            changed.clear();
+            file.data(0..file.len(), |bytes| {
+                changed.extend(range.sub(bytes.start as usize, (bytes.end - bytes.start) as usize));
+            })
+            .map_err(no_memory("reading a file's extents"))?;
+        }
         Ok(SavedPages {
             range,
             changed,
@@ -703,7 +721,7 @@ impl Engine {
 pub(crate) struct SavedPages {
     range: HostRange,
     changed: Vec<HostRange>,
-    file: MemFd,
+    file: WideFile,
 }
 
 /// A parked region whose pages are write-protected. Dropping it takes the protection away again.

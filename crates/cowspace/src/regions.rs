@@ -163,7 +163,7 @@ impl Engine {
         let private = matches!(region.backing, Backing::Private(_));
         drop(state);
         if private && !ends {
-            self.save_private(range).map(Some)
+            self.save_private(vmo, range).map(Some)
         } else {
             Ok(None)
         }
