@@ -11,17 +11,20 @@ fn document() -> String {
 
 /// The test files that a row names, and the names that are none. A name may leave out the folder that the name before it has.
 fn named(row: &str) -> (Vec<PathBuf>, Vec<&str>) {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let part_of_name = |c: char| c.is_ascii_alphanumeric() || "_/.".contains(c);
     let (mut found, mut missing) = (Vec::<PathBuf>::new(), Vec::new());
     for name in row.split(|c| !part_of_name(c)) {
         let name = name.trim_end_matches('.');
-        if !name.ends_with(".rs") {
-            continue;
-        }
+        // C programs are run by `c_library.rs`.
+        let folder = match name.rsplit_once('.') {
+            Some((_, "rs")) => package.join("tests"),
+            Some((_, "c")) => package.to_path_buf(),
+            _ => continue,
+        };
         let beside = found.last().and_then(|last| last.parent());
         let beside = beside.map(|folder| folder.join(name));
-        let path = [Some(tests.join(name)), beside].into_iter().flatten();
+        let path = [Some(folder.join(name)), beside].into_iter().flatten();
         match path.into_iter().find(|path| path.is_file()) {
             Some(path) => found.push(path),
             None => missing.push(name),

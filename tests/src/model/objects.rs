@@ -49,6 +49,8 @@ pub(super) struct Objects {
     pub(super) list: Vec<Object>,
     pub(super) memories: Vec<Memory>,
     pub(super) families: Vec<Inexact>,
+    /// All counts are bounds.
+    pub(super) bounds_only: bool,
 }
 
 impl Objects {
@@ -113,6 +115,12 @@ impl Objects {
     }
 
     pub(super) fn inexact(&self, object: usize) -> Inexact {
+        if self.bounds_only {
+            return Inexact {
+                zeros: true,
+                same: true,
+            };
+        }
         let family = self.memory(object).family;
         let members = self
             .memories
