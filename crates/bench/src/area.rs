@@ -27,8 +27,7 @@ pub(crate) struct Area {
 impl Area {
     /// Reserves `len` bytes and maps nothing yet. A page behind them stays free, or the kernel would make one mapping of several.
     fn reserve(len: usize) -> Result<Area> {
-        let reservation =
-            Reservation::new(len + page_size()).context("no room for the memory")?;
+        let reservation = Reservation::new(len + page_size()).context("no room for the memory")?;
         let range = reservation.range().sub(0, len);
         let range = range.context("a length of no whole pages")?;
         let memory = Volatile::new(range.start(), len).context("the memory is not reserved")?;

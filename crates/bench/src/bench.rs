@@ -160,7 +160,11 @@ impl Bench<'_> {
 
     /// Whether a size is the last of the curve over memory that can be measured here.
     pub(crate) fn is_largest(&self, bytes: usize) -> bool {
-        let here = self.scale.curve.iter().filter(|size| 2 * **size <= self.room);
+        let here = self
+            .scale
+            .curve
+            .iter()
+            .filter(|size| 2 * **size <= self.room);
         here.max() == Some(&bytes)
     }
 
@@ -192,7 +196,10 @@ impl Bench<'_> {
             "snapshot.scale" | "spawn.scale" => {
                 3 * self.scale.curve.last().copied().unwrap_or(self.scale.heap)
             }
-            name if name.starts_with("fault") => 6 * self.scale.dense,
+            "fault.dense" | "fault.sparse" => 6 * self.scale.dense,
+            name if name.starts_with("fault") => 6 * self.scale.fault,
+            "chain" => 6 * self.scale.chain_heap,
+            "memory.children" => 5 * self.scale.children_heap,
             _ => 5 * self.scale.heap,
         }
     }

@@ -296,7 +296,6 @@ pub(crate) fn sparse(bench: &Bench) -> Outcome {
             .variant("memory")
             .cowspace(Figure::at(&measured[0], 1))
             .rival("pages_written", Figure::exactly(written))
-            .rival("fork", Figure::at(&measured[1], 1))
             .bar(Bar::at_most("pages_written", 1.1)),
     ])
 }

@@ -69,6 +69,8 @@ fn huge_pages(file: &str) -> Option<String> {
 
 /// How many bytes of memory can be had without swapping.
 pub(crate) fn available_memory() -> Result<usize> {
-    let available = Meminfo::current().context("cannot read /proc/meminfo")?.mem_available;
+    let available = Meminfo::current()
+        .context("cannot read /proc/meminfo")?
+        .mem_available;
     Ok(available.context("/proc/meminfo does not say how much memory is available")? as usize)
 }

@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 
 use bytesize::ByteSize;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
 
 use crate::bench::Skipped;
 use crate::machine::Machine;
 use crate::rounds::Figure;
-
-/// Columns that a table fills where the terminal's width is not known.
-const WIDTH: u16 = 150;
 
 /// All that was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -147,8 +144,8 @@ impl Row {
             .map(|(name, figure)| (name.clone(), self.cowspace / figure))
             .collect();
         let mut bars = self.bars.iter();
-        self.met = (!self.bars.is_empty())
-            .then(|| bars.all(|bar| bar.is_met(self.ratio.get(&bar.rival))));
+        self.met =
+            (!self.bars.is_empty()).then(|| bars.all(|bar| bar.is_met(self.ratio.get(&bar.rival))));
         self
     }
 }
@@ -166,10 +163,7 @@ impl Report {
         let mut table = Table::new();
         table
             .load_style(UTF8_FULL_CONDENSED)
-            .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(["", "size", "cowspace", "rivals", "ratio", "bar", ""]);
-        let width = table.width().unwrap_or(WIDTH).max(WIDTH);
-        table.set_width(width);
         for row in &self.results {
             let lines = |line: &dyn Fn(&str) -> String| {
                 let lines: Vec<String> = row.rivals.keys().map(|name| line(name)).collect();
@@ -203,7 +197,10 @@ impl Report {
             "Linux {}, {} CPUs ({}), pages of {} KiB. Median of the rounds (least to most).\n{table}",
             machine.kernel,
             machine.cpus,
-            machine.processor.as_deref().unwrap_or(&machine.architecture),
+            machine
+                .processor
+                .as_deref()
+                .unwrap_or(&machine.architecture),
             machine.page_size >> 10,
         )
     }
@@ -224,45 +221,50 @@ impl Row {
             .find(|what| self.variant == *what)
     }
 
+    /// A figure with its spread in the same unit.
     fn shown(&self, of: &str, figure: f64) -> String {
+        let (scale, unit) = shown_in(figure, self.unit);
+        let figure = significant(figure / scale);
         match self.spread.get(of) {
             Some([least, most]) if least < most => format!(
-                "{} ({} to {})",
-                amount(figure, self.unit),
-                amount(*least, self.unit),
-                amount(*most, self.unit)
+                "{figure} {unit} ({}..{})",
+                significant(least / scale),
+                significant(most / scale)
             ),
-            _ => amount(figure, self.unit),
+            _ => format!("{figure} {unit}"),
         }
     }
 
     fn bars_shown(&self) -> String {
-        let bars = self.bars.iter().map(|bar| match (bar.at_most, bar.at_least) {
-            (Some(most), _) => format!("≤ {most} × {}", bar.rival),
-            (_, Some(least)) => format!("≥ {least} × {}", bar.rival),
-            _ => String::new(),
-        });
+        let bars = self
+            .bars
+            .iter()
+            .map(|bar| match (bar.at_most, bar.at_least) {
+                (Some(most), _) => format!("≤ {most} × {}", bar.rival),
+                (_, Some(least)) => format!("≥ {least} × {}", bar.rival),
+                _ => String::new(),
+            });
         bars.collect::<Vec<String>>().join("\n")
     }
 }
 
-/// A figure as a person reads it.
-fn amount(figure: f64, unit: &str) -> String {
-    let ns = match unit {
-        "ns" => figure,
-        "us" => figure * 1e3,
-        "ms" => figure * 1e6,
-        "bytes" => return ByteSize::b(figure as u64).display().iec().to_string(),
-        "ops/s" if figure >= 1e6 => return format!("{} M/s", significant(figure / 1e6)),
-        "ops/s" => return format!("{} k/s", significant(figure / 1e3)),
-        unit => return format!("{} {unit}", significant(figure)),
+/// The unit that a person reads a figure in, and how many of the figure's own unit it is.
+fn shown_in(figure: f64, unit: &'static str) -> (f64, &'static str) {
+    let units: &[(f64, &'static str)] = match unit {
+        "ns" => &[(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")],
+        "us" => &[(1e-3, "ns"), (1.0, "µs"), (1e3, "ms"), (1e6, "s")],
+        "ms" => &[(1e-3, "µs"), (1.0, "ms"), (1e3, "s")],
+        "bytes" => &[
+            (1.0, "B"),
+            (1024.0, "KiB"),
+            (1048576.0, "MiB"),
+            (1073741824.0, "GiB"),
+        ],
+        "ops/s" => &[(1.0, "/s"), (1e3, "k/s"), (1e6, "M/s")],
+        unit => return (1.0, unit),
     };
-    match ns {
-        ns if ns < 1e3 => format!("{} ns", significant(ns)),
-        ns if ns < 1e6 => format!("{} µs", significant(ns / 1e3)),
-        ns if ns < 1e9 => format!("{} ms", significant(ns / 1e6)),
-        ns => format!("{} s", significant(ns / 1e9)),
-    }
+    let fitting = units.iter().rev().find(|(scale, _)| figure.abs() >= *scale);
+    *fitting.unwrap_or(&units[0])
 }
 
 /// Three digits that count.
@@ -271,7 +273,7 @@ fn significant(value: f64) -> String {
         value if value >= 100.0 => 0,
         value if value >= 10.0 => 1,
         value if value >= 1.0 => 2,
-        value if value >= 0.1 => 3,
+        value if value >= 0.1 || value == 0.0 => 3,
         _ => 5,
     };
     format!("{value:.decimals$}")
@@ -294,18 +296,33 @@ mod tests {
         assert_eq!(row(110.0).finish().met, Some(true));
         assert_eq!(row(111.0).finish().met, Some(false));
         assert_eq!(row(89.0).finish().met, Some(false));
-        assert_eq!(row(100.0).bar(Bar::at_most("nobody", 2.0)).finish().met, Some(false));
+        assert_eq!(
+            row(100.0).bar(Bar::at_most("nobody", 2.0)).finish().met,
+            Some(false)
+        );
         assert_eq!(Row::new("chain", "ns", 1).finish().met, None);
         assert_eq!(row(50.0).finish().ratio["fork"], 0.5);
     }
 
     #[test]
     fn figures_are_shown_in_the_unit_that_fits() {
-        assert_eq!(amount(6123.0, "ns"), "6.12 µs");
-        assert_eq!(amount(17_000.0, "us"), "17.0 ms");
-        assert_eq!(amount(0.25, "ms"), "250 µs");
-        assert_eq!(amount(4096.0, "bytes"), "4.0 KiB");
-        assert_eq!(amount(2_500_000.0, "ops/s"), "2.50 M/s");
+        let shown = |figure, unit| Row::new("chain", unit, 1).shown("nobody", figure);
+        assert_eq!(shown(6123.0, "ns"), "6.12 µs");
+        assert_eq!(shown(17_000.0, "us"), "17.0 ms");
+        assert_eq!(shown(0.25, "ms"), "250 µs");
+        assert_eq!(shown(4096.0, "bytes"), "4.00 KiB");
+        assert_eq!(shown(2_500_000.0, "ops/s"), "2.50 M/s");
+        assert_eq!(shown(0.0, "ns"), "0.000 ns");
+        let spread = Figure {
+            median: 1500.0,
+            least: 900.0,
+            most: 20_000.0,
+        };
+        let row_with_spread = row(1.0).cowspace(spread);
+        assert_eq!(
+            row_with_spread.shown("cowspace", 1500.0),
+            "1.50 µs (0.900..20.0)"
+        );
         assert_eq!(row(1.0).sized(), "4.0 KiB");
         assert_eq!(row(1.0).variant("threads").sized(), "4096 threads");
     }

@@ -94,7 +94,9 @@ mod tests {
 
     #[test]
     fn a_figure_is_the_median_with_its_spread() {
-        let rounds: Vec<Round> = [3.0, 1.0, 2.0, 9.0].map(|value| vec![vec![0.0, value]]).into();
+        let rounds: Vec<Round> = [3.0, 1.0, 2.0, 9.0]
+            .map(|value| vec![vec![0.0, value]])
+            .into();
         assert_eq!(
             Figure::at(&rounds, 1),
             Figure {

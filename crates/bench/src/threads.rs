@@ -104,7 +104,10 @@ impl Threads {
 
 /// Faults a second of a team.
 fn rate(round: &Round) -> f64 {
-    let start = round.iter().map(|worker| worker[0]).fold(f64::MAX, f64::min);
+    let start = round
+        .iter()
+        .map(|worker| worker[0])
+        .fold(f64::MAX, f64::min);
     let end = round.iter().map(|worker| worker[1]).fold(0.0, f64::max);
     let faults: f64 = round.iter().map(|worker| worker[2]).sum();
     faults / ((end - start).max(1.0) / 1e9)
