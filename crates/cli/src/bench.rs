@@ -30,7 +30,12 @@ pub(crate) struct Args {
     rounds: Option<u16>,
 
     /// Where to put pictures of the curves
-    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "target/bench",
+        overrides_with = "plots"
+    )]
     plots: PathBuf,
 
     /// How large everything is: `small` takes seconds, and shows only that the bench works
