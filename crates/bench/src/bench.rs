@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use host_memory::page::page_size;
 use host_memory::probe::Probe;
 use serde::Serialize;
 
@@ -207,6 +208,7 @@ impl Bench<'_> {
     /// Has the machine's memory be there: a page that a virtual machine's host has not given yet costs several times as much as one that it has.
     fn warm(&self, bytes: usize) -> Result<()> {
         let start = Instant::now();
+        let bytes = bytes - bytes % page_size();
         let job = Job::new(Contender::Fork, Task::Warm(bytes));
         drop(Worker::start(&self.options.worker, job)?);
         eprintln!(
