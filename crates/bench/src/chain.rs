@@ -136,7 +136,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
         });
         vec![Job::new(contender, task)]
     };
-    let measured = bench.rounds(&[job(Heir::Parent), job(Heir::Clone)], 3)?;
+    let measured = bench.rounds(&[job(Heir::Parent), job(Heir::Clone)], 2)?;
     let mut rows = Vec::new();
     for (rounds, heir) in measured.iter().zip(["the parent", "the clone"]) {
         for (begin, end, what) in [
