@@ -58,6 +58,9 @@ impl Warmed {
 
 impl Parent for Warmed {
     fn settle(&mut self) -> Result<()> {
+        if self.spares == 0 {
+            return Ok(());
+        }
         let patience = Instant::now() + PATIENCE;
         while blank_children()? < self.spares {
             if Instant::now() > patience {
@@ -103,8 +106,11 @@ fn blank_children() -> Result<usize> {
     let all: Vec<_> = all_processes()?.filter_map(named).collect();
     let launcher = all
         .iter()
-        .find(|process| process.ppid == own && process.comm == "zygote-launcher")
-        .context("the launcher is gone")?;
+        .find(|process| process.ppid == own && process.comm == "zygote-launcher");
+    let Some(launcher) = launcher else {
+        // It was forked a moment ago, and has not named itself yet.
+        return Ok(0);
+    };
     let blank = all
         .iter()
         .filter(|process| process.ppid == launcher.pid && process.comm == "zygote-blank");
