@@ -25,7 +25,8 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    /// Reserves `len` bytes and maps nothing yet. A page behind them stays free, or the kernel would make one mapping of several.
+    /// Reserves `len` bytes and maps nothing yet. A page behind them stays free, or the kernel would make one mapping
+    /// of several.
     fn reserve(len: usize) -> Result<Area> {
         let reservation = Reservation::new(len + page_size()).context("no room for the memory")?;
         let range = reservation.range().sub(0, len);

@@ -94,7 +94,8 @@ pub(crate) struct Bench<'a> {
 ///
 /// # Errors
 ///
-/// A name that does not exist, 0 rounds, or whatever went wrong, in one line. What the machine cannot do is no error: the report lists it as skipped.
+/// A name that does not exist, 0 rounds, or whatever went wrong, in one line. What the machine cannot do is no error:
+/// the report lists it as skipped.
 pub fn run(options: &Options) -> Result<Report> {
     for only in &options.only {
         if !names().any(|name| name == only) {
@@ -205,7 +206,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Has the machine's memory be there: a page that a virtual machine's host has not given yet costs several times as much as one that it has.
+    /// Has the machine's memory be there: a page that a virtual machine's host has not given yet costs several times
+    /// as much as one that it has.
     fn warm(&self, bytes: usize) -> Result<()> {
         let start = Instant::now();
         let bytes = bytes - bytes % page_size();

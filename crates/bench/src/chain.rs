@@ -35,7 +35,8 @@ pub(crate) struct Task {
     heir: Heir,
 }
 
-/// The places of the figures. Begin and end are the first and the last ten rounds (of fewer than a hundred a tenth): one would be mostly chance.
+/// The places of the figures. Begin and end are the first and the last ten rounds (of fewer than a hundred a tenth):
+/// one would be mostly chance.
 mod figure {
     pub(super) const FAULT_BEGIN: usize = 0;
     pub(super) const FAULT_END: usize = 1;

@@ -1,7 +1,8 @@
 //! `fault.*`: what a store costs to a page that is shared with a snapshot.
 //!
-//! All contenders do the same: all of the memory is resident, a snapshot of it is held (a clone, or a forked child that waits), and pages are stored to for
-//! the first time since. cowspace and the bare loop start with the pages in the file and none in the page table, as a first snapshot leaves them.
+//! All contenders do the same: all of the memory is resident, a snapshot of it is held (a clone, or a forked child
+//! that waits), and pages are stored to for the first time since. cowspace and the bare loop start with the pages in
+//! the file and none in the page table, as a first snapshot leaves them.
 
 use std::time::Instant;
 
@@ -22,7 +23,8 @@ use crate::rivals::fork::{Forked, ForkedFile};
 use crate::rounds::{Figure, Round, Team, median_of};
 use crate::worker::Contest;
 
-/// Figures of [`Pattern::Single`]: the median, in nanoseconds. Of the others: nanoseconds a page, and bytes of private memory that came into being.
+/// Figures of [`Pattern::Single`]: the median, in nanoseconds. Of the others: nanoseconds a page, and bytes of
+/// private memory that came into being.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
     pub(crate) bytes: usize,

@@ -19,7 +19,8 @@ const SIZE: (u32, u32) = (900, 560);
 /// Lines by their names, each with its points in ascending order.
 type Lines = BTreeMap<String, Vec<(f64, f64)>>;
 
-/// Draws each curve of a report into a file in `folder`, which is made where it is missing; gives the files. A curve of one point is left out.
+/// Draws each curve of a report into a file in `folder`, which is made where it is missing; gives the files. A curve
+/// of one point is left out.
 ///
 /// # Errors
 ///
@@ -47,7 +48,8 @@ pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// cowspace's lines, one for each variant, and the rivals'. Points that stand for a bar's comparison with another size are no rival's.
+/// cowspace's lines, one for each variant, and the rivals'. Points that stand for a bar's comparison with another
+/// size are no rival's.
 fn lines(rows: &[&Row]) -> Lines {
     let mut lines = Lines::new();
     for row in rows {

@@ -1,4 +1,5 @@
-//! Rounds: each contender measures once, then each once more. What disturbs the machine for a while disturbs all of them.
+//! Rounds: each contender measures once, then each once more. What disturbs the machine for a while disturbs all of
+//! them.
 
 use std::ffi::OsString;
 
@@ -13,7 +14,8 @@ pub(crate) type Team = Vec<Job>;
 /// What a team's workers measured in one round.
 pub(crate) type Round = Vec<Vec<f64>>;
 
-/// Runs `rounds` rounds, and if `warm` one before them that does not count. The result is, for each team, what it measured in each round.
+/// Runs `rounds` rounds, and if `warm` one before them that does not count. The result is, for each team, what it
+/// measured in each round.
 pub(crate) fn alternate(
     arguments: &[OsString],
     teams: &[Team],

@@ -20,7 +20,8 @@ use crate::worker::Contest;
 /// Spare children that wait, where some do.
 const SPARES: usize = 4;
 
-/// What "linear" means: as many mappings may cost so many times what they would if each further one cost as much as one of the first ones.
+/// What "linear" means: as many mappings may cost so many times what they would if each further one cost as much as
+/// one of the first ones.
 const LINEAR: f64 = 1.5;
 
 /// Figures, in microseconds from the request: the child's first instruction, and the end of its work.
@@ -197,7 +198,8 @@ fn over_mappings(bench: &Bench) -> Outcome {
     Ok(rows)
 }
 
-/// Where a straight line through the first point and the last but one has the last one. It does not fall: what few mappings cost is mostly chance.
+/// Where a straight line through the first point and the last but one has the last one. It does not fall: what few
+/// mappings cost is mostly chance.
 fn straight_line(points: &[(f64, f64)]) -> f64 {
     match points {
         [(x0, y0), .., (x1, y1), (x2, _)] => y0 + (y1 - y0).max(0.0) / (x1 - x0) * (x2 - x0),

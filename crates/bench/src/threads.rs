@@ -18,7 +18,8 @@ use crate::report::{Bar, Row};
 use crate::rounds::{Figure, Round, Team};
 use crate::worker::Contest;
 
-/// Figures: when the first thread began and the last one ended (CLOCK_MONOTONIC, in nanoseconds), and how many faults there were.
+/// Figures: when the first thread began and the last one ended (CLOCK_MONOTONIC, in nanoseconds), and how many faults
+/// there were.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
     bytes: usize,

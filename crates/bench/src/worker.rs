@@ -1,4 +1,5 @@
-//! Worker processes: each contender has one of its own, so that nothing of another is forked, mapped or scheduled with it.
+//! Worker processes: each contender has one of its own, so that nothing of another is forked, mapped or scheduled
+//! with it.
 //!
 //! ```text
 //!   bench ──job──────────► worker: makes its memory
@@ -169,7 +170,8 @@ fn serve(job: Job) -> Result<()> {
     Ok(())
 }
 
-/// Makes the contender. What starts a handler thread does so in here, on the handler's CPU; afterwards this thread goes to its own.
+/// Makes the contender. What starts a handler thread does so in here, on the handler's CPU; afterwards this thread
+/// goes to its own.
 fn contest(job: Job) -> Result<Box<dyn Contest>> {
     let all = cpus();
     let (own, handler) = match job.placement {

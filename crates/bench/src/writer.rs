@@ -9,7 +9,8 @@ use std::time::Instant;
 use host_memory::access::Volatile;
 use host_memory::page::page_size;
 
-/// A running writer: it stores a word to one page after the other, in a given order, again and again. Ends when dropped.
+/// A running writer: it stores a word to one page after the other, in a given order, again and again. Ends when
+/// dropped.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -25,7 +26,8 @@ struct Shared {
 }
 
 impl Writer {
-    /// Starts one, and waits until it writes. Only one that is `timed` can be watched: looking at the clock costs about as much as ten stores.
+    /// Starts one, and waits until it writes. Only one that is `timed` can be watched: looking at the clock costs
+    /// about as much as ten stores.
     pub(crate) fn start(memory: &Volatile, pages: Vec<usize>, timed: bool) -> Writer {
         let shared = Arc::new(Shared::default());
         let thread = {

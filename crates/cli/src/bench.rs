@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use cowspace_bench::{Options, Report, Scale};
 
 /// Measure how fast cowspace is on this machine, beside fork(), a bare userfaultfd loop and others
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     json: bool,
 
     /// Measure only this, for example fault.traced; can be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(cowspace_bench::names()))]
     only: Vec<String>,
 
     /// Rounds for each name, instead of its own number

@@ -1,4 +1,5 @@
-//! `cowspace bench` as a user runs it, at its small scale: that each name gives a well-formed result, whatever the figures are.
+//! `cowspace bench` as a user runs it, at its small scale: that each name gives a well-formed result, whatever the
+//! figures are.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -74,7 +75,8 @@ fn positive(figure: &Value) -> f64 {
     figure
 }
 
-/// Measures one name. Each of its results has these rivals, and at least one has a bar; what this machine lacks is skipped.
+/// Measures one name. Each of its results has these rivals, and at least one has a bar; what this machine lacks is
+/// skipped.
 fn measure(name: &str, rivals: &[&str]) {
     let folder = tempfile::tempdir().expect("a folder");
     let report = report(bench(folder.path()).args(["--only", name]));
@@ -102,9 +104,9 @@ macro_rules! names {
         #[test]
         fn every_name_is_tested() {
             let folder = tempfile::tempdir().expect("a folder");
-            let output = refused(bench(folder.path()).args(["--only", "nothing"]), 1);
-            let (_, names) = output.split_once("there are ").expect("a list of names");
-            assert_eq!(names.trim_end().split(", ").collect::<Vec<_>>(), [$($name),*]);
+            let output = refused(bench(folder.path()).args(["--only", "nothing"]), 2);
+            let (_, names) = output.split_once("[possible values: ").expect("a list of names");
+            assert_eq!(names.trim_end().trim_end_matches(']').split(", ").collect::<Vec<_>>(), [$($name),*]);
         }
     };
 }
@@ -176,7 +178,7 @@ fn without_userfaultfd_what_needs_it_is_skipped() {
 #[test]
 fn bad_arguments_are_refused_with_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
-    let said = refused(bench(folder.path()).args(["--only", "fault.traces"]), 1);
+    let said = refused(bench(folder.path()).args(["--only", "fault.traces"]), 2);
     assert!(said.contains("fault.traces") && said.contains("fault.traced_default"));
     for arguments in [
         &["--rounds", "0"][..],

@@ -1,7 +1,7 @@
 //! `bare_uffd`: a userfaultfd, and a thread that reads a fault and copies the page. No tree, no locks, no statistics.
 //!
-//! This is the floor for anything that sees every fault: one `read`, one `UFFDIO_COPY`, and waking two threads. The read blocks, which is faster than `poll` and `read`. The memory is
-//! mapped and registered as cowspace's is.
+//! This is the floor for anything that sees every fault: one `read`, one `UFFDIO_COPY`, and waking two threads. The
+//! read blocks, which is faster than `poll` and `read`. The memory is mapped and registered as cowspace's is.
 
 use std::sync::Arc;
 use std::thread;
@@ -27,8 +27,8 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Cuts the memory into `loops` equal parts, each with a userfaultfd and a thread of its own, which runs on the CPU of the same place in `cpus`, or where the
-    /// calling thread may. The threads run until the process ends.
+    /// Cuts the memory into `loops` equal parts, each with a userfaultfd and a thread of its own, which runs on the
+    /// CPU of the same place in `cpus`, or where the calling thread may. The threads run until the process ends.
     pub(crate) fn new(bytes: usize, loops: usize, cpus: Option<&[usize]>) -> Result<Bare> {
         let (area, layer) = Area::of_file(bytes)?;
         let layer = Arc::new(layer);

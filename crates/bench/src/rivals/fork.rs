@@ -38,8 +38,8 @@ impl Shared for Forked {
     }
 }
 
-/// A private mapping of a memory file without private pages, and a forked child that waits. Such a mapping's page table is not copied: the child fills its own
-/// from the file.
+/// A private mapping of a memory file without private pages, and a forked child that waits. Such a mapping's page
+/// table is not copied: the child fills its own from the file.
 pub(crate) struct ForkedFile {
     area: Area,
     child: Option<StillCopy>,
