@@ -3,10 +3,12 @@
 //! Each subcommand is a module with its arguments and a `run`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod doctor;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// Zircon's virtual memory objects on Linux: tools.
@@ -20,10 +22,33 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Doctor(doctor::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Doctor(args) => doctor::run(&args),
+    match Cli::try_parse() {
+        Ok(cli) => match cli.command {
+            Command::Doctor(args) => doctor::run(&args),
+            Command::Bench(args) => bench::run(&args),
+        },
+        Err(error) => refuse(&error),
     }
+}
+
+/// Bad arguments are answered with one line; where help was asked for, or nothing at all, with help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.to_string();
+    let reason = text.lines().map(str::trim).take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let reason: Vec<&str> = reason.filter(|line| !line.is_empty()).collect();
+    let reason = reason.join(" ");
+    eprintln!(
+        "cowspace: {}",
+        reason.strip_prefix("error: ").unwrap_or(&reason)
+    );
+    ExitCode::from(2)
 }

@@ -4,9 +4,12 @@
 //! never be seen through a `&` or `&mut`. [`Volatile`] reaches it by relaxed atomic accesses: such an access may race with any other, and each is done once, in program order
 //! for one thread and one address.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU64};
+
+use nix::errno::Errno;
 
 use crate::reserve::{self, Span};
 
@@ -47,6 +50,21 @@ impl Volatile {
     #[expect(clippy::len_without_is_empty, reason = "nobody makes one of 0 bytes")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Makes whole huge pages of the whole huge pages' worth of memory inside (`MADV_COLLAPSE`, Linux 6.1; a memory file's too, whatever the system's setting
+    /// for huge pages in shared memory). Changes no byte and waits until it is done: about 1 ms for each MiB.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: the first byte is not a page's first, the kernel cannot collapse such memory, or there is no whole huge page inside. `ENOMEM`, `EAGAIN`, `EBUSY`: no huge page was to be had, or a page is in use
+    /// otherwise; a part may be done.
+    pub fn collapse(&self) -> io::Result<()> {
+        let pointer = std::ptr::with_exposed_provenance_mut(self.addr);
+        // SAFETY: 1. the range lies in a span that `self` keeps alive, and no Rust object lies there. 2. MADV_COLLAPSE moves bytes to other pages of memory and changes
+        // none, at once for every other thread.
+        Errno::result(unsafe { libc::madvise(pointer, self.len, libc::MADV_COLLAPSE) })?;
+        Ok(())
     }
 
     /// Loads one byte.

@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -41,12 +42,33 @@ pub enum Fork {
 ///   counted: the kernel wakes the joining thread before it takes the dead one off the list.
 /// - `EAGAIN` or `ENOMEM` from the kernel, if there is no room for another process.
 pub fn fork() -> io::Result<Fork> {
+    timed_fork().map(|forked| forked.process)
+}
+
+/// A [`timed_fork`], as each of the two processes sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Forked {
+    /// Which process this is.
+    pub process: Fork,
+    /// Just before the system call.
+    pub called: Instant,
+    /// Just after it, in this process: in the copy its first instruction.
+    pub returned: Instant,
+}
+
+/// As [`fork`], with the time that the system call itself took: [`fork`] also looks how many threads there are, which costs as much as forking a small process.
+///
+/// # Errors
+///
+/// As [`fork`].
+pub fn timed_fork() -> io::Result<Forked> {
     let threads = thread_count()?;
     if threads != 1 {
         return Err(io::Error::other(format!(
             "fork: this process has {threads} threads, and a copy would have only one of them"
         )));
     }
+    let called = Instant::now();
     // SAFETY:
     // 1. This process has exactly one thread, the calling one: that was read from the kernel above, and only a thread of this process could start another
     //    one in between; this one is here. (A signal handler must not: pthread_create is not async-signal-safe.)
@@ -54,11 +76,18 @@ pub fn fork() -> io::Result<Fork> {
     //    async-signal-safe functions.
     // 3. Private memory is copied whole, shared memory is only ever reached through types that allow for other processes' writes; no reference of this
     //    process becomes invalid on either side.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(pid)),
-    }
+    let pid = unsafe { libc::fork() };
+    let returned = Instant::now();
+    let process = match pid {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => Fork::Child,
+        pid => Fork::Parent(pid),
+    };
+    Ok(Forked {
+        process,
+        called,
+        returned,
+    })
 }
 
 /// Prints one line on the standard error stream and ends the process (abort(3)).
@@ -195,6 +224,12 @@ mod tests {
         let process = format!("/proc/{}", copy.pid());
         drop(copy);
         assert!(!std::fs::exists(process).unwrap(), "the copy is collected");
+    }
+
+    /// What can be tested of it here: the test harness has threads. `zygote` forks with it.
+    #[test]
+    fn a_timed_fork_is_refused_as_a_fork_is() {
+        assert!(timed_fork().unwrap_err().to_string().contains("threads"));
     }
 
     /// The test harness itself is a second thread, so this process must be refused, and without a copy having been made.

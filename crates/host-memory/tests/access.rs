@@ -57,3 +57,27 @@ fn it_ends_where_it_ends() {
     memory.read(16, &mut []);
     assert!(!panics(&|| memory.store_u64(8, 1)));
 }
+
+#[test]
+fn collapsing_changes_no_byte() {
+    // Twice the largest usual huge page and more, so that a whole aligned one is inside where huge pages have 2 MiB.
+    let room = reserve(3 * ((2 << 20) / page_size()));
+    room.map(room.range(), Source::Anonymous, Prot::READ | Prot::WRITE)
+        .unwrap();
+    let memory = volatile(room.range());
+    for at in (0..memory.len()).step_by(page_size()) {
+        memory.store_u64(at, at as u64 + 1);
+    }
+    if let Err(error) = memory.collapse() {
+        println!("SKIP collapsing_changes_no_byte: {error}");
+    }
+    for at in (0..memory.len()).step_by(page_size()) {
+        assert_eq!(memory.load_u64(at), at as u64 + 1);
+    }
+    let inside = Volatile::new(room.range().start() + 8, page_size()).unwrap();
+    let refused = inside.collapse().unwrap_err();
+    assert_eq!(
+        refused.raw_os_error(),
+        Some(nix::errno::Errno::EINVAL as i32)
+    );
+}
