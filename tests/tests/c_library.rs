@@ -106,6 +106,17 @@ fn symbols_are_those_of_the_headers() {
         };
         assert!(declared.contains(&other), "{name} without {other}");
     }
+    // A program that needs what is not here does not build.
+    for left_out in [
+        "zx_object_wait_many",
+        "zx_object_wait_async",
+        "zx_port_create",
+        "zx_futex_requeue",
+        "zx_futex_wake_single_owner",
+        "zx_futex_get_owner",
+    ] {
+        assert!(!declared.contains(left_out), "{left_out}");
+    }
     let exported = |options: &[&str], file: &str| -> BTreeSet<String> {
         let path = library.prefix().join("lib").join(file);
         let said = Command::new("nm").args(options).arg(path).output().unwrap();
