@@ -11,10 +11,11 @@ mod memory;
 mod objects;
 mod ops;
 mod space;
+mod transfer;
 mod vmar_range;
 mod vmar_steps;
 mod vmo_steps;
 mod world;
 
-pub use ops::{Op, Part, Place, Program, programs};
+pub use ops::{Move, Op, Part, Place, Program, programs};
 pub use world::{Looks, World};

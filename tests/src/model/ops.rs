@@ -39,6 +39,23 @@ pub struct Part {
     pub beyond: bool,
 }
 
+/// Pages to move from one VMO to another. Cut to both unless one of the handles' numbers is high.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// The handle to the destination.
+    pub to: usize,
+    /// The first page there.
+    pub at: usize,
+    /// The handle to the source.
+    pub from: usize,
+    /// The first page of it.
+    pub from_at: usize,
+    /// How many pages.
+    pub pages: usize,
+    /// So many bytes more, which is an error.
+    pub odd: u64,
+}
+
 /// One step of a program. Numbers are taken modulo what there is; `first` and `pages` are pages, `at`, `len` and `bytes` bytes. `vmo` is a handle to a VMO,
 /// `vmar` one to a VMAR.
 #[expect(
@@ -93,6 +110,8 @@ pub enum Op {
         first: usize,
         pages: usize,
     },
+    /// `vmo_transfer_data`.
+    Transfer(Move),
     /// Resize.
     Resize { vmo: usize, bytes: usize },
     /// Compare a VMO by `vmo_read`.
@@ -209,6 +228,7 @@ fn vmo_op() -> impl Strategy<Value = Op> {
         3 => (n(), at(), len()).prop_map(|(vmo, at, len)| Op::Range { vmo, op: VmoOp::ZERO, at, len }),
         1 => (n(), range_op(), at(), len()).prop_map(|(vmo, op, at, len)| Op::Range { vmo, op, at, len }),
         3 => (n(), page_op(), pages(), pages()).prop_map(|(vmo, op, first, pages)| Op::Pages { vmo, op, first, pages }),
+        6 => transfer().prop_map(Op::Transfer),
         2 => (n(), at()).prop_map(|(vmo, bytes)| Op::Resize { vmo, bytes }),
         6 => n().prop_map(|vmo| Op::Close { vmo }),
         2 => n().prop_map(|vmo| Op::Read { vmo }),
@@ -277,6 +297,20 @@ fn handle_op() -> impl Strategy<Value = Op> {
         2 => (n(), without_vmar, with()).prop_map(|(vmar, without, with)| Op::DuplicateVmar { vmar, without, with }),
         1 => n().prop_map(|vmar| Op::CloseVmar { vmar }),
     ]
+}
+
+fn transfer() -> impl Strategy<Value = Move> {
+    let odd = prop_oneof![24 => Just(0), 1 => Just(1u64)];
+    (n(), pages(), n(), pages(), pages(), odd).prop_map(|(to, at, from, from_at, pages, odd)| {
+        Move {
+            to,
+            at,
+            from,
+            from_at,
+            pages,
+            odd,
+        }
+    })
 }
 
 fn part() -> impl Strategy<Value = Part> {

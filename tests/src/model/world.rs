@@ -129,6 +129,7 @@ impl World {
             } => {
                 self.range_op(vmo, op, first * crate::page(), pages * crate::page());
             }
+            Op::Transfer(step) => self.transfer(step),
             Op::Resize { vmo, bytes } => self.resize(vmo, bytes),
             Op::Read { vmo } => self.read(vmo),
             Op::Info => {
