@@ -11,6 +11,7 @@ mod memory;
 mod objects;
 mod ops;
 mod space;
+mod stream_size;
 mod transfer;
 mod vmar_range;
 mod vmar_steps;

@@ -30,6 +30,13 @@ impl World {
                 self.now()
             );
             self.check_signal(handle);
+            assert_eq!(
+                handle.vmo.get_stream_size(),
+                Ok(self.objects.stream(handle.object)),
+                "{}, stream size of VMO {}",
+                self.now(),
+                handle.object
+            );
             let earlier = self.vmos[..index].iter();
             if earlier
                 .filter(|other| other.object == handle.object)

@@ -54,6 +54,7 @@ impl World {
             let object = self.new_child(&child, parent, kind, options, first..first + pages);
             if kind == Kind::Clone {
                 self.objects.memory_mut(object).origin = origin;
+                *self.objects.stream_mut(object) += origin;
             }
             self.enter(child, object, child_rights(kind, options, rights));
         }

@@ -22,6 +22,8 @@ pub(super) struct Object {
     pub(super) koid: Koid,
     pub(super) parent: Option<usize>,
     pub(super) memory: usize,
+    /// Which stream size: references share that of their VMO.
+    stream: usize,
     pub(super) kind: Kind,
     pub(super) immutable: bool,
     pub(super) alive: bool,
@@ -49,6 +51,8 @@ pub(super) struct Objects {
     pub(super) list: Vec<Object>,
     pub(super) memories: Vec<Memory>,
     pub(super) families: Vec<Inexact>,
+    /// Stream sizes in bytes.
+    streams: Vec<u64>,
     /// All counts are bounds.
     pub(super) bounds_only: bool,
 }
@@ -78,15 +82,25 @@ impl Objects {
         memory: usize,
         kind: Kind,
     ) -> usize {
+        let stream = match (kind, parent) {
+            (Kind::Reference, Some(parent)) => self.list[parent].stream,
+            _ => self.streams.len(),
+        };
         self.list.push(Object {
             koid,
             parent,
             memory,
+            stream,
             kind,
             immutable: false,
             alive: true,
         });
-        self.list.len() - 1
+        let object = self.list.len() - 1;
+        if stream == self.streams.len() {
+            self.streams
+                .push(self.base(object) + self.size(object) as u64);
+        }
+        object
     }
 
     /// A snapshot of bytes of a VMO, with a memory of its own. `native`: the VMO has a native mapping.
@@ -112,6 +126,14 @@ impl Objects {
 
     pub(super) fn memory_mut(&mut self, object: usize) -> &mut Memory {
         &mut self.memories[self.list[object].memory]
+    }
+
+    pub(super) fn stream(&self, object: usize) -> u64 {
+        self.streams[self.list[object].stream]
+    }
+
+    pub(super) fn stream_mut(&mut self, object: usize) -> &mut u64 {
+        &mut self.streams[self.list[object].stream]
     }
 
     pub(super) fn inexact(&self, object: usize) -> Inexact {

@@ -114,6 +114,12 @@ pub enum Op {
     Transfer(Move),
     /// Resize.
     Resize { vmo: usize, bytes: usize },
+    /// Set the stream size, possibly by its older name.
+    StreamSize {
+        vmo: usize,
+        bytes: usize,
+        property: bool,
+    },
     /// Compare a VMO by `vmo_read`.
     Read { vmo: usize },
     /// Compare the object info of all VMOs: it must not change a byte.
@@ -217,6 +223,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn vmo_op() -> impl Strategy<Value = Op> {
     let at = || 0..MOST_PAGES * page();
     let len = || prop_oneof![0..64usize, 1..3 * page()];
+    let size = || prop_oneof![at(), pages().prop_map(|pages| pages * page())];
     let range_op = || (1..15u32).prop_map(VmoOp::from_raw);
     let page_op = || select(vec![VmoOp::COMMIT, VmoOp::DECOMMIT]);
     prop_oneof![
@@ -229,7 +236,9 @@ fn vmo_op() -> impl Strategy<Value = Op> {
         1 => (n(), range_op(), at(), len()).prop_map(|(vmo, op, at, len)| Op::Range { vmo, op, at, len }),
         3 => (n(), page_op(), pages(), pages()).prop_map(|(vmo, op, first, pages)| Op::Pages { vmo, op, first, pages }),
         6 => transfer().prop_map(Op::Transfer),
-        2 => (n(), at()).prop_map(|(vmo, bytes)| Op::Resize { vmo, bytes }),
+        2 => (n(), size()).prop_map(|(vmo, bytes)| Op::Resize { vmo, bytes }),
+        3 => (n(), size(), prop::bool::weighted(0.3))
+            .prop_map(|(vmo, bytes, property)| Op::StreamSize { vmo, bytes, property }),
         6 => n().prop_map(|vmo| Op::Close { vmo }),
         2 => n().prop_map(|vmo| Op::Read { vmo }),
         1 => Just(Op::Info),
@@ -389,6 +398,8 @@ fn map_flags() -> impl Strategy<Value = VmarFlags> {
         2 => Just(VmarFlags::MAP_RANGE),
         2 => Just(VmarFlags::REQUIRE_NON_RESIZABLE),
         2 => Just(VmarFlags::ALLOW_FAULTS),
+        3 => Just(VmarFlags::ALLOW_FAULTS | VmarFlags::FAULT_BEYOND_STREAM_SIZE),
+        1 => Just(VmarFlags::FAULT_BEYOND_STREAM_SIZE),
         1 => Just(VmarFlags::COMPACT),
         1 => Just(VmarFlags::CAN_MAP_READ),
     ];

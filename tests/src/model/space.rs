@@ -14,6 +14,10 @@ pub(super) const PERMS: VmarFlags = VmarFlags::PERM_READ
     .union(VmarFlags::PERM_WRITE)
     .union(VmarFlags::PERM_EXECUTE);
 
+/// The flags that are a mapping's for as long as it lives.
+pub(super) const KEPT: VmarFlags =
+    VmarFlags::CANNOT_CREATE_VMO_CHILD.union(VmarFlags::FAULT_BEYOND_STREAM_SIZE);
+
 /// What a page of the address space shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shown {
@@ -22,7 +26,7 @@ pub(super) struct Shown {
     pub(super) page: usize,
     pub(super) max_perms: VmarFlags,
     pub(super) perms: VmarFlags,
-    /// `CANNOT_CREATE_VMO_CHILD`, if it was given.
+    /// Those of [`KEPT`] that were given.
     pub(super) flags: VmarFlags,
     pub(super) policy: Policy,
 }

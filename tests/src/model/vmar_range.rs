@@ -81,7 +81,11 @@ impl World {
 
     fn do_to_mapping(&mut self, op: VmarOp, shown: &Shown, pages: usize) -> Result<(), Status> {
         let object = shown.object;
-        if shown.page + pages > self.objects.window(object).len() {
+        let last = Shown {
+            page: shown.page + pages - 1,
+            ..*shown
+        };
+        if self.is_behind(&last) {
             return Err(Status::OUT_OF_RANGE);
         }
         if op == VmarOp::DECOMMIT && !self.objects.is_alone(object) {

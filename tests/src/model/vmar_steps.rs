@@ -6,7 +6,7 @@ use cowspace::{Rights, Status, VmarFlags};
 
 use super::memory::WORD;
 use super::ops::{Part, Place};
-use super::space::{PERMS, Shown, Wanted, can_map, perms_of, rights_for};
+use super::space::{KEPT, PERMS, Shown, Wanted, can_map, perms_of, rights_for};
 use super::world::{World, pick};
 use crate::{memory, page};
 
@@ -149,7 +149,7 @@ impl World {
                     page: first + at,
                     max_perms,
                     perms: flags & PERMS,
-                    flags: flags & VmarFlags::CANNOT_CREATE_VMO_CHILD,
+                    flags: flags & KEPT,
                     policy,
                 });
             }
@@ -170,6 +170,11 @@ impl World {
         }
         if !(vmar.rights & vmo.rights).contains(rights_for(perms)) {
             return Err(Status::ACCESS_DENIED);
+        }
+        if flags.contains(VmarFlags::FAULT_BEYOND_STREAM_SIZE)
+            && !flags.contains(VmarFlags::ALLOW_FAULTS)
+        {
+            return Err(Status::INVALID_ARGS);
         }
         if flags.contains(VmarFlags::REQUIRE_NON_RESIZABLE) && self.objects.is_resizable(vmo.object)
         {
@@ -257,11 +262,6 @@ impl World {
         if self.agree("destroy", real, expected).is_some() {
             self.space.destroy(region);
         }
-    }
-
-    /// Whether a page of a mapping can be touched by one who may.
-    pub(super) fn is_behind(&self, shown: &Shown) -> bool {
-        shown.page >= self.objects.window(shown.object).len()
     }
 
     pub(super) fn store(&mut self, mapping: usize, at: usize, len: usize) {

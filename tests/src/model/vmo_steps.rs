@@ -144,9 +144,8 @@ impl World {
         };
         let handle = &self.vmos[index];
         let object = handle.object;
-        let real = handle
-            .vmo
-            .set_size(self.objects.base(object) + bytes as u64);
+        let size = self.objects.base(object) + bytes as u64;
+        let real = handle.vmo.set_size(size);
         let expected = if !handle.rights.contains(Rights::WRITE) {
             Err(Status::ACCESS_DENIED)
         } else if !self.objects.is_resizable(object) {
@@ -159,6 +158,7 @@ impl World {
         if self.agree("set_size", real, expected).is_some() {
             let memory = &mut self.objects.memories[self.objects.list[object].memory];
             memory.resize(bytes, &mut self.contents);
+            *self.objects.stream_mut(object) = size;
         }
     }
 

@@ -131,6 +131,11 @@ impl World {
             }
             Op::Transfer(step) => self.transfer(step),
             Op::Resize { vmo, bytes } => self.resize(vmo, bytes),
+            Op::StreamSize {
+                vmo,
+                bytes,
+                property,
+            } => self.set_stream_size(vmo, bytes, property),
             Op::Read { vmo } => self.read(vmo),
             Op::Info => {
                 self.check_infos();
