@@ -7,6 +7,7 @@
 mod check;
 mod children;
 mod handles;
+mod lock;
 mod memory;
 mod objects;
 mod ops;

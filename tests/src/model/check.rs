@@ -102,6 +102,7 @@ impl World {
         let is_clone = object.kind == Kind::Clone && object.parent.is_some();
         flags.set(VmoInfoFlags::IS_COW_CLONE, is_clone);
         flags.set(VmoInfoFlags::IMMUTABLE, object.immutable);
+        flags.set(VmoInfoFlags::DISCARDABLE, object.locks.is_some());
         assert_eq!(info.flags, flags, "flags: {}", what());
 
         let real = [

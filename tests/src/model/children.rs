@@ -76,6 +76,9 @@ impl World {
         if !handle.rights.contains(Rights::DUPLICATE | Rights::READ) {
             return Err(Status::ACCESS_DENIED);
         }
+        if self.objects.list[parent].locks.is_some() {
+            return Err(Status::NOT_SUPPORTED);
+        }
         match options - (NO_WRITE | RESIZABLE) {
             VmoChildOptions::SLICE if options.contains(RESIZABLE) || !inside => {
                 Err(Status::INVALID_ARGS)
@@ -157,6 +160,9 @@ impl World {
             return Err(Status::INVALID_ARGS);
         }
         let (shown, executable) = self.space.find(handle.region, range.clone())?;
+        if self.objects.list[shown.object].locks.is_some() {
+            return Err(Status::NOT_SUPPORTED);
+        }
         self.may_clone(shown.object, shown.page..shown.page + range.len())?;
         Ok((shown.object, shown.page, executable))
     }

@@ -26,6 +26,8 @@ pub(super) struct Object {
     stream: usize,
     pub(super) kind: Kind,
     pub(super) immutable: bool,
+    /// How often a discardable VMO is locked.
+    pub(super) locks: Option<u64>,
     pub(super) alive: bool,
 }
 
@@ -93,6 +95,7 @@ impl Objects {
             stream,
             kind,
             immutable: false,
+            locks: None,
             alive: true,
         });
         let object = self.list.len() - 1;

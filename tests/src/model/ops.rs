@@ -65,7 +65,11 @@ pub struct Move {
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Make a VMO.
-    Create { pages: usize, resizable: bool },
+    Create {
+        pages: usize,
+        resizable: bool,
+        discardable: bool,
+    },
     /// Make a child of any kind, possibly over the VMO's end.
     Child {
         vmo: usize,
@@ -120,6 +124,8 @@ pub enum Op {
         bytes: usize,
         property: bool,
     },
+    /// Lock or unlock all of a VMO.
+    Lock { vmo: usize, op: VmoOp },
     /// Compare a VMO by `vmo_read`.
     Read { vmo: usize },
     /// Compare the object info of all VMOs: it must not change a byte.
@@ -200,8 +206,16 @@ pub fn programs(steps: usize) -> impl Strategy<Value = Program> {
 }
 
 fn create() -> impl Strategy<Value = Op> {
-    (0..=MOST_PAGES, prop::bool::weighted(0.4))
-        .prop_map(|(pages, resizable)| Op::Create { pages, resizable })
+    (
+        0..=MOST_PAGES,
+        prop::bool::weighted(0.4),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(pages, resizable, discardable)| Op::Create {
+            pages,
+            resizable,
+            discardable,
+        })
 }
 
 fn n() -> std::ops::Range<usize> {
@@ -225,6 +239,7 @@ fn vmo_op() -> impl Strategy<Value = Op> {
     let len = || prop_oneof![0..64usize, 1..3 * page()];
     let size = || prop_oneof![at(), pages().prop_map(|pages| pages * page())];
     let range_op = || (1..15u32).prop_map(VmoOp::from_raw);
+    let lock_op = || select(vec![VmoOp::LOCK, VmoOp::TRY_LOCK, VmoOp::UNLOCK]);
     let page_op = || select(vec![VmoOp::COMMIT, VmoOp::DECOMMIT]);
     prop_oneof![
         3 => create(),
@@ -240,6 +255,7 @@ fn vmo_op() -> impl Strategy<Value = Op> {
         3 => (n(), size(), prop::bool::weighted(0.3))
             .prop_map(|(vmo, bytes, property)| Op::StreamSize { vmo, bytes, property }),
         6 => n().prop_map(|vmo| Op::Close { vmo }),
+        2 => (n(), lock_op()).prop_map(|(vmo, op)| Op::Lock { vmo, op }),
         2 => n().prop_map(|vmo| Op::Read { vmo }),
         1 => Just(Op::Info),
     ]

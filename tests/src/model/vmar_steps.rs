@@ -180,6 +180,10 @@ impl World {
         {
             return Err(Status::NOT_SUPPORTED);
         }
+        if self.objects.list[vmo.object].locks.is_some() && !flags.contains(VmarFlags::ALLOW_FAULTS)
+        {
+            return Err(Status::NOT_SUPPORTED);
+        }
         if flags.contains(VmarFlags::COMPACT) {
             return Err(Status::INVALID_ARGS);
         }
@@ -191,9 +195,11 @@ impl World {
             return;
         };
         let handle = &self.vmos[index];
-        let perms = perms_of(handle.rights) - VmarFlags::PERM_EXECUTE;
+        let mut flags = perms_of(handle.rights) - VmarFlags::PERM_EXECUTE;
+        let discardable = self.objects.list[handle.object].locks.is_some();
+        flags.set(VmarFlags::ALLOW_FAULTS, discardable);
         let pages = self.objects.window(handle.object).len();
-        self.map(vmar, vmo, Place::Anywhere, 0, pages, perms, native);
+        self.map(vmar, vmo, Place::Anywhere, 0, pages, flags, native);
     }
 
     /// A length that is these pages when it is rounded up.

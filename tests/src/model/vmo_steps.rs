@@ -8,13 +8,15 @@ use super::world::{World, pick};
 use crate::page;
 
 impl World {
-    pub(super) fn create(&mut self, pages: usize, resizable: bool) {
+    pub(super) fn create(&mut self, pages: usize, resizable: bool, discardable: bool) {
         let mut options = VmoOptions::empty();
         options.set(VmoOptions::RESIZABLE, resizable);
+        options.set(VmoOptions::DISCARDABLE, discardable);
         let size = self.origin + (pages * page()) as u64;
         let vmo = Vmo::create_with_opts(options, size).expect("a small VMO can be made");
         let koid = self.new_koid(&vmo);
         let object = self.objects.add_root(koid, self.origin, pages, resizable);
+        self.objects.list[object].locks = discardable.then_some(0);
         let mut rights = Rights::VMO_DEFAULT;
         rights.set(Rights::RESIZE, resizable);
         self.enter(vmo, object, rights);
@@ -72,7 +74,10 @@ impl World {
             self.objects.base(object) + bytes.start as u64,
             bytes.len() as u64,
         );
-        let expected = self.may_range_op(index, op, &bytes);
+        let expected = match op {
+            VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => self.lock_range(index, op, &bytes),
+            _ => self.may_range_op(index, op, &bytes),
+        };
         if self.agree("op_range", real, expected).is_none() {
             return;
         }
@@ -109,13 +114,6 @@ impl World {
             }
             VmoOp::ZERO if bytes.is_empty() => self.may(index, Rights::WRITE, &(0..0)),
             VmoOp::ZERO => self.may(index, Rights::WRITE, bytes),
-            VmoOp::LOCK | VmoOp::TRY_LOCK | VmoOp::UNLOCK => {
-                if handle.rights.intersects(Rights::READ | Rights::WRITE) {
-                    Err(Status::NOT_SUPPORTED)
-                } else {
-                    Err(Status::ACCESS_DENIED)
-                }
-            }
             VmoOp::CACHE_SYNC | VmoOp::CACHE_CLEAN | VmoOp::CACHE_CLEAN_INVALIDATE => {
                 self.may_cache_op(index, Rights::READ, bytes)
             }

@@ -107,7 +107,11 @@ impl World {
 
     fn take(&mut self, op: &Op) {
         match *op {
-            Op::Create { pages, resizable } => self.create(pages, resizable),
+            Op::Create {
+                pages,
+                resizable,
+                discardable,
+            } => self.create(pages, resizable, discardable),
             Op::Child {
                 vmo,
                 options,
@@ -136,6 +140,7 @@ impl World {
                 bytes,
                 property,
             } => self.set_stream_size(vmo, bytes, property),
+            Op::Lock { vmo, op } => self.lock(vmo, op),
             Op::Read { vmo } => self.read(vmo),
             Op::Info => {
                 self.check_infos();
