@@ -1,6 +1,10 @@
 //! A snapshot under running writers is a consistent cut: of each thread it holds a prefix of its writes, and no write without those that its
 //! writer had seen.
 
+mod others;
+
+pub use others::{Step, step};
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::thread;
 
@@ -8,6 +12,8 @@ use cowspace::{Policy, Vmar, Vmo, VmoChildOptions, VmoOptions};
 use host_memory::access::Volatile;
 
 use crate::{RW, memory, page, unmap};
+
+use others::{OTHERS, Others};
 
 const WRITERS: usize = 3;
 /// Each writer's own pages. More than a fault-around window, so that a cut meets pages in every state.
@@ -125,7 +131,21 @@ fn check(snapshot: &[u8], least: &[u64]) -> Vec<u64> {
 ///
 /// If one of them is no consistent cut, or a write was lost.
 pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: usize) {
-    let len = (WRITERS * (PAGES + 1) + 1) * page();
+    cuts(shape, policy, snapshots, &[]);
+}
+
+/// The same, with a step of a program on other pages of the VMO before each snapshot.
+///
+/// # Panics
+///
+/// If one of them is no consistent cut or shows other pages than it must, or a write was lost.
+pub fn snapshots_are_consistent_cuts_beside(shape: Shape, policy: Policy, program: &[Step]) {
+    cuts(shape, policy, program.len(), program);
+}
+
+fn cuts(shape: Shape, policy: Policy, snapshots: usize, program: &[Step]) {
+    let start = (WRITERS * (PAGES + 1) + 1) * page();
+    let len = start + OTHERS * page();
     let options = if shape == Shape::Resizable {
         VmoOptions::RESIZABLE
     } else {
@@ -147,6 +167,7 @@ pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: us
                 .expect("read-only pages");
         }
     }
+    let mut others = Others::new(&vmo, addresses[0], start);
     let newest: [AtomicU64; WRITERS] = Default::default();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -158,6 +179,9 @@ pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: us
         let mut bytes = vec![0; len];
         let mut kept = Vec::new();
         for round in 0..snapshots {
+            if let Some(step) = program.get(round) {
+                others.take(step);
+            }
             let least: Vec<u64> = newest.iter().map(|n| n.load(Ordering::Acquire)).collect();
             let address = addresses[round % maps];
             let clone = root
@@ -165,6 +189,7 @@ pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: us
                 .expect("a clone");
             clone.read(&mut bytes, 0).expect("a clone can be read");
             let cut = check(&bytes, &least);
+            others.check(&bytes);
             // Some clones live on while more is written and cloned.
             if round % 10 == 0 {
                 kept.push((clone, cut));
@@ -176,11 +201,13 @@ pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: us
             assert_eq!(check(&bytes, &[0; WRITERS]), cut, "a clone has changed");
         }
     });
+    others.open();
     // No write to the source was lost.
     let least: Vec<u64> = newest.iter().map(|n| n.load(Ordering::Acquire)).collect();
     let mut bytes = vec![0; len];
     vmo.read(&mut bytes, 0).expect("the VMO can be read");
     check(&bytes, &least);
+    others.check(&bytes);
     for address in addresses {
         let mut shown = vec![0; len];
         memory(address, len).read(0, &mut shown);

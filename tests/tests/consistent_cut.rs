@@ -4,7 +4,11 @@
 #![forbid(unsafe_code)]
 
 use cowspace::Policy;
-use cowspace_tests::consistent_cut::{Shape, snapshots_are_consistent_cuts};
+use cowspace_tests::consistent_cut::{
+    Shape, snapshots_are_consistent_cuts, snapshots_are_consistent_cuts_beside, step,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
 
 macro_rules! cuts {
     ($($name:ident: $shape:ident, $policy:ident;)*) => {
@@ -24,4 +28,18 @@ cuts! {
     native_two_mappings: Two, Native;
     native_resizable: Resizable, Native;
     native_pieces: Pieces, Native;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Writes, transfers, other permissions and mappings beside the writers' pages do not disturb them, nor they those.
+    #[test]
+    fn beside_a_random_program(
+        shape in select(vec![Shape::One, Shape::Two, Shape::Resizable, Shape::Pieces]),
+        policy in select(vec![Policy::Traced, Policy::Native]),
+        program in prop::collection::vec(step(), 1..40),
+    ) {
+        snapshots_are_consistent_cuts_beside(shape, policy, &program);
+    }
 }
