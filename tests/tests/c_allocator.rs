@@ -13,6 +13,8 @@ const ROUNDS: &str = "3000";
 enum Linked {
     Shared,
     Archive,
+    /// With the archive, and the C library is part of the program, too.
+    Static,
     AtRunTime,
 }
 
@@ -20,6 +22,7 @@ fn build(library: &Library, linked: Linked) -> PathBuf {
     let name = match linked {
         Linked::Shared => "allocator-shared",
         Linked::Archive => "allocator-archive",
+        Linked::Static => "allocator-static",
         Linked::AtRunTime => "allocator-at-run-time",
     };
     let program = library.prefix().join(name);
@@ -42,6 +45,10 @@ fn build(library: &Library, linked: Linked) -> PathBuf {
             compiler.arg(library.prefix().join("lib/libcowspace_zx.a"));
             let all = library.pkg_config(&["--static", "--libs"]);
             compiler.args(all.iter().filter(|flag| *flag != "-lcowspace_zx"));
+        }
+        Linked::Static => {
+            compiler.arg(folder.join("every_call.c")).arg("-static");
+            compiler.args(library.pkg_config(&["--static", "--libs"]));
         }
     }
     compiler.arg("-pthread").arg("-o").arg(&program);
@@ -93,6 +100,12 @@ fn malloc_lives_on_vmos_of_the_archive() {
     lives_on_vmos(Linked::Archive);
 }
 
+#[test]
+fn malloc_lives_on_vmos_of_a_static_program() {
+    lives_on_vmos(Linked::Static);
+}
+
+/// And closed again, which changes nothing.
 #[test]
 fn malloc_lives_on_vmos_of_a_library_that_was_opened() {
     lives_on_vmos(Linked::AtRunTime);
