@@ -45,6 +45,25 @@ fn static_programs() {
     }
 }
 
+/// Opened and closed at run time: its threads, and what it does as a thread ends, stay.
+#[test]
+fn the_library_can_be_closed() {
+    let Some(library) = Library::installed() else {
+        return;
+    };
+    let program = library.prefix().join("closing");
+    let mut compiler = compiler(Language::C);
+    compiler.args(library.pkg_config(&["--cflags"]));
+    compiler.arg(sources().join("loaded/closing.c"));
+    compiler
+        .args(["-Wno-pedantic", "-pthread", "-ldl", "-o"])
+        .arg(&program);
+    let output = compiler.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    library.run(&program);
+}
+
 /// The very text of the README.
 #[test]
 fn program_of_the_readme() {

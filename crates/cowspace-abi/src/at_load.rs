@@ -8,6 +8,10 @@ use host_memory::malloc;
 
 use crate::own;
 
+/// Whether it is known whose `malloc` the program has. To ask takes a lock of the loader's, which another thread may hold
+/// while it waits for the `malloc` that calls us: so it is asked as the library is loaded, and not again.
+static DECIDED: AtomicBool = AtomicBool::new(false);
+
 /// Called by the loader, after what the library needs is loaded, and before `main` or the return of `dlopen`.
 // SAFETY: the section holds addresses of C functions that the loader calls once each, by the ABI of ELF.
 #[used]
@@ -25,12 +29,10 @@ extern "C" fn at_load() {
 
 /// To be called before anything that may make threads: `malloc` may call the library before the loader does.
 pub(crate) fn before_mapping() {
-    static DECIDED: AtomicBool = AtomicBool::new(false);
     if !DECIDED.load(Ordering::Acquire) {
         // Also has the linker keep it, in a program that takes from the archive only what is used.
         std::hint::black_box(&AT_LOAD);
         decide();
-        DECIDED.store(true, Ordering::Release);
     }
 }
 
@@ -39,5 +41,6 @@ fn decide() -> bool {
     if ahead {
         make_threads_only_ahead();
     }
+    DECIDED.store(true, Ordering::Release);
     ahead
 }

@@ -5,7 +5,7 @@
 //! are there mappings are native, the one that the table lies in among them.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fault_handler::SleepingThreads;
 
@@ -15,8 +15,8 @@ use crate::lock::Mutex;
 static ONLY_AHEAD: AtomicBool = AtomicBool::new(false);
 /// Taken when they have something to serve.
 static ASLEEP: Mutex<Option<SleepingThreads>> = Mutex::new(None);
-/// The handler thread's id, asleep or not; 0 if it was not made ahead.
-static HANDLER: AtomicI32 = AtomicI32::new(0);
+/// The handler thread, asleep or not: the process's id and, in the lower half, the thread's; 0 if there is none yet.
+static HANDLER: AtomicU64 = AtomicU64::new(0);
 
 /// From now on no call makes a thread: mappings are native until [`start_threads_ahead`] has made the fault handler's. For a program whose `malloc` takes
 /// its memory from VMOs.
@@ -33,7 +33,7 @@ pub fn make_threads_only_ahead() {
 pub fn start_threads_ahead() -> io::Result<()> {
     crate::fork::watch()?;
     let threads = SleepingThreads::start()?;
-    HANDLER.store(threads.tid(), Ordering::Release);
+    know(&threads);
     *ASLEEP.lock() = Some(threads);
     Ok(())
 }
@@ -50,13 +50,25 @@ pub(crate) fn can_be_had() -> bool {
 /// The threads that were made ahead, or new ones.
 pub(crate) fn take() -> io::Result<SleepingThreads> {
     let asleep = ASLEEP.lock().take();
-    match asleep.filter(|threads| !threads.is_forked()) {
-        Some(threads) => Ok(threads),
-        None => SleepingThreads::start(),
-    }
+    let threads = match asleep.filter(|threads| !threads.is_forked()) {
+        Some(threads) => threads,
+        None => SleepingThreads::start()?,
+    };
+    // Before the engine shows the tracer: who stops all threads in between must leave it out, too.
+    know(&threads);
+    Ok(threads)
 }
 
-/// The id of a handler thread that was made ahead.
+fn know(threads: &SleepingThreads) {
+    let this = u64::from(std::process::id()) << 32 | u64::from(threads.tid().unsigned_abs());
+    HANDLER.store(this, Ordering::Release);
+}
+
+/// The id of the handler thread if it was made. In a forked copy the number may be another thread's.
 pub(crate) fn handler() -> Option<i32> {
-    Some(HANDLER.load(Ordering::Acquire)).filter(|tid| *tid != 0)
+    let handler = HANDLER.load(Ordering::Acquire);
+    let ours = handler >> 32 == u64::from(std::process::id());
+    i32::try_from(handler & u64::from(u32::MAX))
+        .ok()
+        .filter(|&tid| ours && tid != 0)
 }

@@ -111,11 +111,17 @@ impl VmObject {
         if size == old {
             return Ok(());
         }
-        content.set_stream_size(&self.stream, size)?;
         let end = self.size(&content.state);
         let start = old.min(size).min(end);
-        self.memory_bytes(&content.state, start, end - start)
-            .and_then(|bytes| content.zero_bytes(bytes))
+        let behind = self.memory_bytes(&content.state, start, end - start)?;
+        if size > old {
+            // Before anybody can touch it: what was there is not seen, and no store is taken back.
+            content.zero_bytes(behind)?;
+            return content.set_stream_size(&self.stream, size);
+        }
+        content.set_stream_size(&self.stream, size)?;
+        content
+            .zero_bytes(behind)
             .inspect_err(|_| content.restore_stream_size(&self.stream, old))
     }
 }
