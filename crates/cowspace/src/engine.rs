@@ -238,6 +238,14 @@ pub fn is_running() -> bool {
     Engine::running().is_some()
 }
 
+/// Whether an address is the root VMAR's.
+pub(crate) fn serves(address: usize) -> bool {
+    match RESERVATION.get() {
+        Some(Ok(reservation)) => reservation.range().contains(address),
+        _ => false,
+    }
+}
+
 fn reserve() -> Result<&'static Reservation, Status> {
     RESERVATION
         .get_or_init(|| {

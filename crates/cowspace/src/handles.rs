@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::info::{HandleBasicInfo, HandleCountInfo, Koid, Name, ObjectType};
 use crate::object::{Object, VmObject, VmarObject};
 use crate::process::ProcessObject;
+use crate::report::{call, running};
 use crate::rights::Rights;
 use crate::signals::{SignalState, Signals, WaitResult};
 use crate::status::Status;
@@ -45,12 +46,14 @@ impl Handle {
     ///
     /// `BAD_HANDLE`.
     pub fn close_raw(raw: u32) -> Result<(), Status> {
-        let closed = close(Engine::get()?, raw);
-        if closed || raw == 0 {
-            Ok(())
-        } else {
-            Err(Status::BAD_HANDLE)
-        }
+        call(|engine| {
+            let closed = close(engine, raw);
+            if closed || raw == 0 {
+                Ok(())
+            } else {
+                Err(Status::BAD_HANDLE)
+            }
+        })
     }
 
     /// Closes all of the handles at one instant, passing over zeros. `zx_handle_close_many`.
@@ -59,14 +62,15 @@ impl Handle {
     ///
     /// `BAD_HANDLE` if a value is no handle, or stands there twice; the others are closed all the same.
     pub fn close_many(raw: &[u32]) -> Result<(), Status> {
-        let engine = Engine::get()?;
-        let closed = engine.handles.remove_all(raw);
-        let asked = raw.iter().filter(|&&raw| raw != 0).count();
-        let all = closed.len() == asked;
-        for (raw, object) in closed {
-            end_waits(raw, &object);
-        }
-        if all { Ok(()) } else { Err(Status::BAD_HANDLE) }
+        call(|engine| {
+            let closed = engine.handles.remove_all(raw);
+            let asked = raw.iter().filter(|&&raw| raw != 0).count();
+            let all = closed.len() == asked;
+            for (raw, object) in closed {
+                end_waits(raw, &object);
+            }
+            if all { Ok(()) } else { Err(Status::BAD_HANDLE) }
+        })
     }
 
     /// Whether it is a handle of this process. `ZX_INFO_HANDLE_VALID`, which answers `BAD_HANDLE` where this is false.
@@ -80,9 +84,11 @@ impl Handle {
     ///
     /// `BAD_HANDLE`, `ACCESS_DENIED` without `GET_PROPERTY`.
     pub fn get_name(&self) -> Result<Name, Status> {
-        let (object, rights) = self.object(Engine::get()?)?;
-        check(rights, Rights::GET_PROPERTY)?;
-        Ok(object.name())
+        call(|engine| {
+            let (object, rights) = self.object(engine)?;
+            check(rights, Rights::GET_PROPERTY)?;
+            Ok(object.name())
+        })
     }
 
     /// Names an object of any type. `ZX_PROP_NAME`.
@@ -91,9 +97,11 @@ impl Handle {
     ///
     /// `BAD_HANDLE`, `ACCESS_DENIED` without `SET_PROPERTY`, `NOT_SUPPORTED` for a VMAR.
     pub fn set_name(&self, name: &Name) -> Result<(), Status> {
-        let (object, rights) = self.object(Engine::get()?)?;
-        check(rights, Rights::SET_PROPERTY)?;
-        object.set_name(*name)
+        call(|engine| {
+            let (object, rights) = self.object(engine)?;
+            check(rights, Rights::SET_PROPERTY)?;
+            object.set_name(*name)
+        })
     }
 
     pub(crate) fn new(engine: &Engine, object: Object, rights: Rights) -> Result<Handle, Status> {
@@ -164,7 +172,8 @@ fn check(held: Rights, needs: Rights) -> Result<(), Status> {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(engine) = Engine::running() {
+        // On a stack that the engine serves the handle stays: a leak, not a hang.
+        if let Some(engine) = running() {
             close(engine, self.0);
         }
     }
@@ -207,11 +216,8 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     ///
     /// `BAD_HANDLE`; `ACCESS_DENIED` without `DUPLICATE`; `INVALID_ARGS` if `rights` has one that this handle lacks.
     fn duplicate_handle(&self, rights: Rights) -> Result<Self, Status> {
-        let engine = Engine::get()?;
-        engine
-            .handles
-            .duplicate(self.raw_handle(), rights)
-            .map(|raw| Handle(raw).into())
+        let duplicate = |engine: &Engine| engine.handles.duplicate(self.raw_handle(), rights);
+        call(duplicate).map(|raw| Handle(raw).into())
     }
 
     /// A handle with fewer rights in place of this one, which is closed in any case. `zx_handle_replace`.
@@ -220,14 +226,15 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     ///
     /// `BAD_HANDLE`; `INVALID_ARGS` if `rights` has one that this handle lacks.
     fn replace_handle(self, rights: Rights) -> Result<Self, Status> {
-        let engine = Engine::get()?;
-        let raw = self.into().into_raw();
-        let object = engine.handles.get(raw);
-        let replaced = engine.handles.replace(raw, rights);
-        if let Some((object, _)) = object {
-            end_waits(raw, &object);
-        }
-        replaced.map(|raw| Handle(raw).into())
+        call(|engine| {
+            let raw = self.into().into_raw();
+            let object = engine.handles.get(raw);
+            let replaced = engine.handles.replace(raw, rights);
+            if let Some((object, _)) = object {
+                end_waits(raw, &object);
+            }
+            replaced.map(|raw| Handle(raw).into())
+        })
     }
 
     /// What the handle refers to and allows. `ZX_INFO_HANDLE_BASIC`.
@@ -236,22 +243,23 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     ///
     /// `BAD_HANDLE`.
     fn basic_info(&self) -> Result<HandleBasicInfo, Status> {
-        let engine = Engine::get()?;
-        let (object, rights) = self.as_ref().object(engine)?;
-        let object_type = match &object {
-            Object::Vmo(_) => ObjectType::VMO,
-            Object::Vmar(_) => ObjectType::VMAR,
-            Object::Process(_) => ObjectType::PROCESS,
-            Object::Thread(_) => ObjectType::THREAD,
-        };
-        Ok(HandleBasicInfo {
-            koid: object.koid(),
-            rights,
-            object_type,
-            related_koid: match &object {
-                Object::Thread(_) => engine.process.koid,
-                _ => Koid::INVALID,
-            },
+        call(|engine| {
+            let (object, rights) = self.as_ref().object(engine)?;
+            let object_type = match &object {
+                Object::Vmo(_) => ObjectType::VMO,
+                Object::Vmar(_) => ObjectType::VMAR,
+                Object::Process(_) => ObjectType::PROCESS,
+                Object::Thread(_) => ObjectType::THREAD,
+            };
+            Ok(HandleBasicInfo {
+                koid: object.koid(),
+                rights,
+                object_type,
+                related_koid: match &object {
+                    Object::Thread(_) => engine.process.koid,
+                    _ => Koid::INVALID,
+                },
+            })
         })
     }
 
@@ -261,14 +269,15 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     ///
     /// `BAD_HANDLE`; `ACCESS_DENIED` without `INSPECT`.
     fn count_info(&self) -> Result<HandleCountInfo, Status> {
-        let engine = Engine::get()?;
-        let (object, rights) = self.as_ref().object(engine)?;
-        check(rights, Rights::INSPECT)?;
-        let koid = object.koid();
-        let count = engine.handles.count(|other| other.koid() == koid);
-        Ok(HandleCountInfo {
-            // There are a million values.
-            handle_count: count as u32,
+        call(|engine| {
+            let (object, rights) = self.as_ref().object(engine)?;
+            check(rights, Rights::INSPECT)?;
+            let koid = object.koid();
+            let count = engine.handles.count(|other| other.koid() == koid);
+            Ok(HandleCountInfo {
+                // There are a million values.
+                handle_count: count as u32,
+            })
         })
     }
 
@@ -278,12 +287,14 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     ///
     /// `BAD_HANDLE`; `ACCESS_DENIED` without `SIGNAL`; `INVALID_ARGS` for another bit than those of `USER_ALL`.
     fn signal(&self, clear: Signals, set: Signals) -> Result<(), Status> {
-        let signals = signals_of(self.as_ref(), Engine::get()?, Rights::SIGNAL)?.1;
-        if !Signals::USER_ALL.contains(clear | set) {
-            return Err(Status::INVALID_ARGS);
-        }
-        signals.change(clear, set);
-        Ok(())
+        call(|engine| {
+            let signals = signals_of(self.as_ref(), engine, Rights::SIGNAL)?.1;
+            if !Signals::USER_ALL.contains(clear | set) {
+                return Err(Status::INVALID_ARGS);
+            }
+            signals.change(clear, set);
+            Ok(())
+        })
     }
 
     /// Waits until the object has one of `signals`, which it may have already, even with the deadline passed; until the handle is closed, or until the deadline, never
@@ -295,14 +306,13 @@ pub trait HandleBased: AsRef<Handle> + From<Handle> + Into<Handle> {
     ///
     /// `BAD_HANDLE`; `ACCESS_DENIED` without `WAIT`.
     fn wait_one(&self, signals: Signals, deadline: MonotonicInstant) -> WaitResult {
-        let wait = || {
-            let engine = Engine::get()?;
+        let wait = |engine: &'static Engine| {
             let (koid, state) = signals_of(self.as_ref(), engine, Rights::WAIT)?;
             let raw = self.raw_handle();
             let is_open = || engine.handles.names(raw, |object| object.koid() == koid);
             Ok(state.wait(raw, signals, deadline, is_open))
         };
-        wait().unwrap_or_else(WaitResult::Err)
+        call(wait).unwrap_or_else(WaitResult::Err)
     }
 
     /// Gives the typed handle up for the plain one.

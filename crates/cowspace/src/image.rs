@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::family::{Family, new_layer_id};
 use crate::info::Name;
 use crate::object::{NewVmo, VmObject, VmoKind};
+use crate::report::call;
 use crate::rights::Rights;
 use crate::status::Status;
 use crate::stream_size::StreamSize;
@@ -66,15 +67,16 @@ impl Image {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `BAD_STATE` for a VMO that is mapped or has pages that are not in a sealed layer.
     pub fn capture(vmos: &[&Vmo]) -> Result<Image, Status> {
-        let engine = Engine::get()?;
-        let mut image = Image::default();
-        let mut numbers = HashMap::new();
-        for vmo in vmos {
-            let (vmo, rights) = vmo.as_ref().vmo(engine, Rights::NONE)?;
-            let record = image.record(&vmo, rights, &mut numbers)?;
-            image.records.push(record);
-        }
-        Ok(image)
+        call(|engine| {
+            let mut image = Image::default();
+            let mut numbers = HashMap::new();
+            for vmo in vmos {
+                let (vmo, rights) = vmo.as_ref().vmo(engine, Rights::NONE)?;
+                let record = image.record(&vmo, rights, &mut numbers)?;
+                image.records.push(record);
+            }
+            Ok(image)
+        })
     }
 
     /// The VMOs, in the order given.
@@ -94,24 +96,25 @@ impl Image {
     /// `INVALID_ARGS` if anything in the records contradicts itself, the layers, or this machine: page size, sizes, ranges, overlaps, numbers of layers; `ACCESS_DENIED` if a layer is not a sealed memory file;
     /// `NO_RESOURCES`.
     pub fn build(records: Vec<VmoRecord>, layers: Vec<OwnedFd>) -> Result<Vec<Vmo>, Status> {
-        let engine = Engine::get()?;
-        let layers = layers
-            .into_iter()
-            .map(|fd| {
-                Layer::adopt(fd).map(Arc::new).map_err(|error| {
-                    tracing::error!(%error, "a layer of an image is refused");
-                    Status::ACCESS_DENIED
+        call(|engine| {
+            let layers = layers
+                .into_iter()
+                .map(|fd| {
+                    Layer::adopt(fd).map(Arc::new).map_err(|error| {
+                        tracing::error!(%error, "a layer of an image is refused");
+                        Status::ACCESS_DENIED
+                    })
                 })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        // Everything is checked before anything is made.
-        for record in &records {
-            record.check(&layers)?;
-        }
-        records
-            .iter()
-            .map(|record| record.build(engine, &layers))
-            .collect()
+                .collect::<Result<Vec<_>, _>>()?;
+            // Everything is checked before anything is made.
+            for record in &records {
+                record.check(&layers)?;
+            }
+            records
+                .iter()
+                .map(|record| record.build(engine, &layers))
+                .collect()
+        })
     }
 
     fn record(

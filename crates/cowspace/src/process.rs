@@ -43,7 +43,7 @@ impl Process {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `INSPECT`; `NO_MEMORY`.
     pub fn maps(&self) -> Result<Vec<MapsInfo>, Status> {
-        self.0.process(Engine::get()?, Rights::INSPECT)?;
+        call(|engine| self.0.process(engine, Rights::INSPECT).map(drop))?;
         process_maps()
     }
 
@@ -54,8 +54,10 @@ impl Process {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `INSPECT`; `NO_MEMORY`.
     pub fn vmos(&self) -> Result<Vec<VmoInfo>, Status> {
-        self.0.process(Engine::get()?, Rights::INSPECT)?;
-        call(vmos)
+        call(|engine| {
+            self.0.process(engine, Rights::INSPECT)?;
+            vmos(engine)
+        })
     }
 
     /// The process's name, which on Linux is that of its main thread. `ZX_PROP_NAME`.
@@ -64,8 +66,7 @@ impl Process {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `GET_PROPERTY`.
     pub fn get_name(&self) -> Result<Name, Status> {
-        let (process, _) = self.0.process(Engine::get()?, Rights::GET_PROPERTY)?;
-        Ok(process.name())
+        call(|engine| Ok(self.0.process(engine, Rights::GET_PROPERTY)?.0.name()))
     }
 
     /// Names the process. Linux shows the first 15 bytes of it. `ZX_PROP_NAME`.
@@ -74,9 +75,11 @@ impl Process {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `SET_PROPERTY`.
     pub fn set_name(&self, name: &Name) -> Result<(), Status> {
-        let (process, _) = self.0.process(Engine::get()?, Rights::SET_PROPERTY)?;
-        process.set_name(*name);
-        Ok(())
+        call(|engine| {
+            let (process, _) = self.0.process(engine, Rights::SET_PROPERTY)?;
+            process.set_name(*name);
+            Ok(())
+        })
     }
 }
 

@@ -11,9 +11,10 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use host_memory::stack;
 use tracing::Level;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, serves};
 use crate::status::Status;
 
 thread_local! {
@@ -26,13 +27,35 @@ static NOTED: AtomicBool = AtomicBool::new(false);
 
 /// A public call: runs `f` with the engine, and tells the log what it noted.
 pub(crate) fn call<T>(f: impl FnOnce(&'static Engine) -> Result<T, Status>) -> Result<T, Status> {
-    let result = Engine::get().and_then(f);
+    let result = Engine::get().and_then(|engine| check_stack().and_then(|()| f(engine)));
     if NOTED.load(Ordering::Relaxed) {
         for reason in REASONS.with(|reasons| reasons.take()) {
             tracing::error!("{reason}");
         }
     }
     result
+}
+
+/// `BAD_STATE` if the thread runs on memory that the engine serves: a coroutine's stack from an allocator that lives on VMOs, a stack given to `pthread_attr_setstack`.
+///
+/// LOCKS: such a thread may fault whenever it touches its stack. The handler would want the family that the thread has locked, or the region may be one that the thread itself
+/// has parked for a snapshot: it would wait for itself.
+fn check_stack() -> Result<(), Status> {
+    if (serves(stack::here()) || serves(stack::thread_block())) && is_traced() {
+        note(|| "the thread's stack lies in a VMO: it cannot call the engine".into());
+        return Err(Status::BAD_STATE);
+    }
+    Ok(())
+}
+
+/// Whether the engine can be called, and is there, for what ends with a handle.
+pub(crate) fn running() -> Option<&'static Engine> {
+    Engine::running().filter(|_| check_stack().is_ok())
+}
+
+/// Whether a page fault may wait for the handler.
+fn is_traced() -> bool {
+    Engine::running().is_some_and(|engine| engine.started_tracer().is_some())
 }
 
 /// Notes a reason, if anybody wants to know. Allocates then: not while the world is stopped.

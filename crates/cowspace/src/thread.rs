@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use nix::unistd::gettid;
 
-use crate::engine::Engine;
 use crate::handle::new_koid;
 use crate::handles::{Handle, HandleBased};
 use crate::hash::HashMap;
@@ -58,7 +57,7 @@ impl Thread {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`; `ACCESS_DENIED` without `INSPECT`; `BAD_STATE` if the thread has ended.
     pub fn stats(&self) -> Result<ThreadStats, Status> {
-        let (thread, _) = self.0.thread(Engine::get()?, Rights::INSPECT)?;
+        let (thread, _) = call(|engine| self.0.thread(engine, Rights::INSPECT))?;
         let run_time = if OWN.get() == thread.koid {
             own_run_time()
         } else {
@@ -77,7 +76,7 @@ impl Thread {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `GET_PROPERTY`.
     pub fn get_name(&self) -> Result<Name, Status> {
-        let (thread, _) = self.0.thread(Engine::get()?, Rights::GET_PROPERTY)?;
+        let (thread, _) = call(|engine| self.0.thread(engine, Rights::GET_PROPERTY))?;
         Ok(thread.name())
     }
 
@@ -87,7 +86,7 @@ impl Thread {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `SET_PROPERTY`.
     pub fn set_name(&self, name: &Name) -> Result<(), Status> {
-        let (thread, _) = self.0.thread(Engine::get()?, Rights::SET_PROPERTY)?;
+        let (thread, _) = call(|engine| self.0.thread(engine, Rights::SET_PROPERTY))?;
         thread.set_name(*name);
         Ok(())
     }

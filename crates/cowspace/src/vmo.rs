@@ -154,9 +154,11 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`.
     pub fn get_size(&self) -> Result<u64, Status> {
-        let (vmo, _) = self.0.vmo(Engine::get()?, Rights::NONE)?;
-        let state = vmo.family.lock();
-        Ok(vmo.size(&state))
+        call(|engine| {
+            let (vmo, _) = self.0.vmo(engine, Rights::NONE)?;
+            let state = vmo.family.lock();
+            Ok(vmo.size(&state))
+        })
     }
 
     /// Changes the size, rounded up to whole pages. What is cut off is gone, what is added is zero. The stream size
@@ -342,7 +344,7 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `GET_PROPERTY`.
     pub fn get_name(&self) -> Result<Name, Status> {
-        Ok(self.0.vmo(Engine::get()?, Rights::GET_PROPERTY)?.0.name())
+        call(|engine| Ok(self.0.vmo(engine, Rights::GET_PROPERTY)?.0.name()))
     }
 
     /// Names the VMO; handles to it share the name. `ZX_PROP_NAME`.
@@ -351,11 +353,11 @@ impl Vmo {
     ///
     /// `BAD_HANDLE`, `WRONG_TYPE`, `ACCESS_DENIED` without `SET_PROPERTY`.
     pub fn set_name(&self, name: &Name) -> Result<(), Status> {
-        self.0
-            .vmo(Engine::get()?, Rights::SET_PROPERTY)?
-            .0
-            .set_name(*name);
-        Ok(())
+        call(|engine| {
+            let (vmo, _) = self.0.vmo(engine, Rights::SET_PROPERTY)?;
+            vmo.set_name(*name);
+            Ok(())
+        })
     }
 
     /// A handle with `EXECUTE` added, in place of this one. `zx_vmo_replace_as_executable` with `ZX_HANDLE_INVALID` as the resource, which this process's

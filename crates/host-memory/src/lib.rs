@@ -13,6 +13,7 @@
 //! | [`pagemap`] | `/proc/self/pagemap`: which pages are private, the file's, write-protected |
 //! | [`uffd`] | userfaultfd |
 //! | [`probe`] | what this kernel and this process's privileges offer |
+//! | [`stack`] | where the calling thread's own memory lies |
 //! | [`stop`] | stopping every other thread of the process |
 //! | [`thread`] | threads that ask nothing of the standard library |
 //! | [`malloc`] | whose `malloc` the process has |
@@ -45,6 +46,7 @@ pub mod probe;
 pub mod process;
 pub mod procmem;
 pub mod reserve;
+pub mod stack;
 pub mod stop;
 pub mod thread;
 pub mod transfers;
