@@ -148,9 +148,18 @@ impl MemFd {
     /// Makes the bytes immutable for ever, for everybody, whatever descriptor they have: seals against writing, growing, shrinking and
     /// more seals. Private mappings may exist, and may go on being written; shared ones may not ([`SealError::Busy`]: nothing has changed then).
     ///
-    /// Waits up to some tenths of a second where the kernel sees pages in use by a device (`memfd_wait_for_pins`).
+    /// Waits up to half a second where the kernel sees pages in use by a device (`memfd_wait_for_pins`). It tells them by their references, of which it takes some itself for a moment
+    /// (reclaim, migration, DAMON): so a refusal is only believed when it is repeated.
     pub fn seal(self) -> Result<Layer, (MemFd, SealError)> {
-        match fcntl(&self.file, FcntlArg::F_ADD_SEALS(IMMUTABLE)) {
+        let seal = || fcntl(&self.file, FcntlArg::F_ADD_SEALS(IMMUTABLE));
+        let busy = |sealed: &nix::Result<_>| *sealed == Err(Errno::EBUSY);
+        let mut sealed = seal();
+        for _ in 0..2 {
+            if busy(&sealed) {
+                sealed = seal();
+            }
+        }
+        match sealed {
             Ok(_) => Layer::from_sealed(self.file)
                 .map_err(|(file, error)| (MemFd { file }, error.into())),
             Err(Errno::EBUSY) => Err((self, SealError::Busy)),
