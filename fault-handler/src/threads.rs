@@ -150,6 +150,11 @@ impl SleepingThreads {
 impl Drop for SleepingThreads {
     fn drop(&mut self) {
         if let Some(threads) = self.0.take() {
+            if threads.is_forked() {
+                // The handler's thread may have held the order's lock at the fork.
+                std::mem::forget(threads);
+                return;
+            }
             threads.order.give(Work::End);
             threads.join();
         }

@@ -2,7 +2,6 @@
 //!
 //! LOCKS: a log may write to something whose lock another thread holds while it waits for the fault handler (a `println!` of bytes that lie in a VMO), and the handler may want the family that we have
 //! locked, or the region may be parked. So with a lock held a reason is only noted, and each public call tells what was noted when all of its locks are released.
-
 //!
 //! Where nobody listens (no `tracing` subscriber wants errors, as in the C library) nothing is noted: a text costs memory, the system's names of errors come from a
 //! catalogue that is loaded by `malloc`, and the list of a thread is made at its first use.

@@ -131,7 +131,7 @@ impl Vmo {
     }
 
     /// As [`Vmo::write`], for bytes that do not come from a slice: `fill` is called with one piece after another to be
-    /// filled, and nothing is locked meanwhile.
+    /// filled, which is zeros before, and nothing is locked meanwhile.
     ///
     /// # Errors
     ///
@@ -140,11 +140,15 @@ impl Vmo {
         &self,
         offset: u64,
         len: u64,
-        fill: impl FnMut(&mut [u8]) -> Result<(), Status>,
+        mut fill: impl FnMut(&mut [u8]) -> Result<(), Status>,
     ) -> Result<(), Status> {
         call(|engine| {
             let (vmo, _) = self.0.vmo(engine, Rights::WRITE)?;
-            vmo.write(engine, offset, len, fill)
+            vmo.write(engine, offset, len, |bytes| {
+                // It holds what went through it last, perhaps another VMO's.
+                bytes.fill(0);
+                fill(bytes)
+            })
         })
     }
 

@@ -254,3 +254,18 @@ fn a_callback_that_fails_ends_the_call() {
     assert_eq!(plain.read_with(u64::MAX, 2, never_read), denied);
     assert_eq!(plain.write_with(u64::MAX, 2, never_write), denied);
 }
+
+/// The engine's buffers go from call to call; what is in them does not.
+#[test]
+fn a_piece_that_is_not_filled_is_zeros() {
+    let make = || Vmo::create(bytes(40)).expect("a VMO can be made");
+    let (secret, vmo) = (make(), make());
+    secret
+        .write(&vec![0xaa; 40 * page()], 0)
+        .expect("a write inside");
+    vmo.write_with(0, bytes(40), |_| Ok(()))
+        .expect("a write inside");
+    let mut read = vec![1; 40 * page()];
+    vmo.read(&mut read, 0).expect("a read inside");
+    assert!(read.iter().all(|&byte| byte == 0));
+}
