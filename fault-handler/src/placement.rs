@@ -1,11 +1,17 @@
 //! Where the handler runs.
 //!
-//! A fault costs about 6 µs when the handler runs on the faulting thread's CPU, which is idle while that thread waits, and about 55 µs when another, sleeping CPU must
+//! A fault costs about 10 µs when the handler runs on the faulting thread's CPU, which is idle while that thread waits, and about 55 µs when another, sleeping CPU must
 //! be woken for it (a virtual machine's figures). So the handler moves to where the faults come from.
+//!
+//! The scheduler works against that. A woken thread goes to an idle CPU if there is one, and while the handler wakes it, its own is not: so the thread moves away from the handler, and both
+//! CPUs must be woken for each fault. What stops this is to follow *at once*, after the very answer that moved the thread: then handler and thread meet again on one CPU, and
+//! once they have shared it for a moment, the scheduler (EEVDF, Linux 6.12) leaves the waiting thread in that CPU's queue, because it had more than its share, and wakes it there.
+//! The heavier the handler weighs, the surer that is: hence the priority, where the process may have it. `docs/performance.md` has the figures.
 
 use std::ffi::CStr;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -18,20 +24,26 @@ use nix::unistd::Pid;
 pub enum Placement {
     /// Where the scheduler puts it.
     Anywhere,
-    /// On the CPU where the faulting thread ran: looked up now and then, and only among the CPUs that the handler was started with.
+    /// On the CPU where the faulting thread runs, among those that the handler was started with.
     #[default]
     Follow,
 }
 
-/// Looks at every n-th batch of faults.
-const INTERVAL: u32 = 32;
+/// The next fault comes sooner than this where thread and handler share a CPU and the thread does little else. Two CPUs that wake each other need longer.
+const NEAR: Duration = Duration::from_micros(20);
+/// To look costs 4 µs. Where thread after thread is found to be here, only so many late faults are passed over before the next look.
+const LONGEST_PATIENCE: u32 = 16;
 
 /// Follows faulting threads from CPU to CPU. Allocates nothing after it was made.
 pub(crate) struct Follower {
     /// Where it may go; `None` to stay.
     allowed: Option<CpuSet>,
     cpu: Option<usize>,
-    batches: u32,
+    /// When the batch before was answered.
+    answered: Instant,
+    /// How many late faults to pass over next time, and now.
+    patience: u32,
+    passes: u32,
     /// Recently seen threads with their open `stat` files, the oldest replaced first.
     threads: [Option<(i32, OwnedFd)>; 8],
     oldest: usize,
@@ -45,30 +57,48 @@ impl Follower {
                 Placement::Follow => sched_getaffinity(Pid::from_raw(0)).ok(),
             },
             cpu: None,
-            batches: 0,
+            answered: Instant::now(),
+            patience: 0,
+            passes: 0,
             threads: [const { None }; 8],
             oldest: 0,
         }
     }
 
-    /// Called after each batch, with a thread that faulted. Whatever fails, the handler stays where it is.
-    pub(crate) fn follow(&mut self, tid: i32) {
-        let Some(allowed) = self.allowed else { return };
-        let due = self.batches.is_multiple_of(INTERVAL);
-        self.batches = self.batches.wrapping_add(1);
-        if !due {
+    /// Called after a batch was answered that was read at `woken`, with a thread that faulted. By then the scheduler has chosen the CPU where that thread goes on. Whatever fails, the
+    /// handler stays where it is.
+    pub(crate) fn follow(&mut self, tid: i32, woken: Instant) {
+        if self.allowed.is_none() {
             return;
         }
-        let Some(cpu) = self.last_cpu(tid) else {
-            return;
+        let late = woken.saturating_duration_since(self.answered) > NEAR;
+        if late && self.passes > 0 {
+            self.passes -= 1;
+        } else if late {
+            self.patience = if self.move_to(tid) {
+                0
+            } else {
+                (self.patience * 2).clamp(1, LONGEST_PATIENCE)
+            };
+            self.passes = self.patience;
+        }
+        self.answered = Instant::now();
+    }
+
+    /// Moves to where the thread is; whether that is elsewhere.
+    fn move_to(&mut self, tid: i32) -> bool {
+        let (Some(allowed), Some(cpu)) = (self.allowed, self.last_cpu(tid)) else {
+            return false;
         };
         if self.cpu == Some(cpu) || !allowed.is_set(cpu).unwrap_or(false) {
-            return;
+            return false;
         }
         let mut only = CpuSet::new();
-        if only.set(cpu).is_ok() && sched_setaffinity(Pid::from_raw(0), &only).is_ok() {
+        let moved = only.set(cpu).is_ok() && sched_setaffinity(Pid::from_raw(0), &only).is_ok();
+        if moved {
             self.cpu = Some(cpu);
         }
+        moved
     }
 
     /// On which CPU the thread ran last.

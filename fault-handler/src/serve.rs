@@ -182,7 +182,7 @@ impl Server {
                 });
             }
             if let Some(tid) = thread {
-                self.follower.follow(tid);
+                self.follower.follow(tid, woken);
             }
             if !self.events.is_full() {
                 return Ok(());

@@ -177,6 +177,12 @@ impl EngineResolver {
             (true, FaultKind::Minor, false) => {
                 install.continue_(self.window(state, memory, region, page), protect)
             }
+            // The kernel then copies the page itself, on the thread's own time. To copy here would be no slower, but for a page of the layer that the engine's view of it does not
+            // show yet, which costs a fault of its own.
+            (true, FaultKind::Minor, true) => {
+                let here = HostRange::new(fault.page, page_size()).unwrap_or(region.range);
+                install.continue_(here, protect)
+            }
             // The layer has no page there: the tree counts a page that was committed and never touched.
             (true, FaultKind::Missing, _) => zeros(fault, install),
             _ => match bytes.at(offset) {
