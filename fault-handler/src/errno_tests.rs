@@ -54,7 +54,7 @@ fn one(
 }
 
 fn copy(_: &Fault, install: Installer<'_>) -> Outcome {
-    install.copy_zeros(Protect::Write)
+    install.copy_zeros(1, Protect::Write)
 }
 
 fn zero(_: &Fault, install: Installer<'_>) -> Outcome {
@@ -75,7 +75,7 @@ fn continue_window(fault: &Fault, install: Installer<'_>) -> Outcome {
 }
 
 fn unprotect(_: &Fault, install: Installer<'_>) -> Outcome {
-    install.unprotect()
+    install.unprotect(1)
 }
 
 fn poison(_: &Fault, install: Installer<'_>) -> Outcome {

@@ -13,11 +13,22 @@ use crate::fault::{Next, Outcome, OutcomeKind};
 use crate::kernel::Kernel;
 use crate::report::{Reporter, Trouble};
 
+/// How much is copied at once at most, if it is more than a page. (256 KiB at a time cost a sixth more, 4 MiB nothing less.)
+const COPY_BYTES: usize = 2 << 20;
+/// How many pages are read from a layer before they are copied in; more are copied from a mapping of it. What such a mapping does not show yet is a fault inside the copy, which costs
+/// three times what reading a page does, and shows 16 pages at once.
+const READ_PAGES: usize = 8;
+
+/// The pages that one fault can be answered with by copying: see [`Installer::copy_layer`].
+pub fn most_copied() -> usize {
+    (COPY_BYTES / page_size()).max(1)
+}
+
 /// What installing needs besides the kernel, made once: the fault path allocates nothing.
 pub(crate) struct Desk {
-    /// A page that is filled from a memfd before it is copied in.
+    /// Pages that are read from a file before they are copied in.
     scratch: Box<[u8]>,
-    /// A page of zeros.
+    /// As many zeros.
     zeros: Box<[u8]>,
     /// The page whose poisoning was answered with EEXIST last.
     poison_refused: Option<usize>,
@@ -30,8 +41,8 @@ impl Desk {
     pub(crate) fn new(reporter: Reporter) -> Desk {
         Desk {
             // Not zeros, which the allocator need not write: the page is to be there, see `empty_ring` in serve.rs. (To read zeros takes no memory.)
-            scratch: vec![1; page_size()].into_boxed_slice(),
-            zeros: vec![0; page_size()].into_boxed_slice(),
+            scratch: vec![1; READ_PAGES * page_size()].into_boxed_slice(),
+            zeros: vec![0; most_copied() * page_size()].into_boxed_slice(),
             poison_refused: None,
             resolved: Cell::new(Instant::now()),
             reporter,
@@ -67,18 +78,26 @@ impl<'a> Installer<'a> {
         }
     }
 
-    /// Makes the page of the layer's page at byte `offset` (a multiple of the page size).
+    /// Makes `pages` pages, the faulting one first, of the layer's pages from byte `offset` on (a multiple of the page size): 1 to [`most_copied`]. A page that is there already ends the copy.
     ///
-    /// The layer's alias should be there already (any earlier call of [`Layer::page`] made it): making it allocates.
-    pub fn copy_layer(self, layer: &Layer, offset: u64, protect: Protect) -> Outcome {
+    /// The outcome is that of the faulting page: the others are a favour.
+    pub fn copy_layer(self, layer: &Layer, offset: u64, pages: usize, protect: Protect) -> Outcome {
         self.resolved();
-        let result = match layer.page(offset) {
-            Some(page) => self.copy(CopyFrom::Layer(page), protect),
-            // The layer has no alias (the address space is full), or no such page.
-            None => match layer.read_at(&mut self.desk.scratch, offset) {
-                Ok(()) => self.copy(CopyFrom::Bytes(&self.desk.scratch), protect),
-                Err(_) => return self.poison_now("a page of a layer cannot be read", None),
-            },
+        let pages = pages.clamp(1, most_copied());
+        let mapped = (pages > READ_PAGES)
+            .then(|| layer.pages(offset, pages))
+            .flatten();
+        let result = match mapped {
+            Some(mapped) => self.copy(CopyFrom::Layer(mapped), protect),
+            // Few, or the layer has no alias (the address space is full).
+            None => {
+                let len = pages.min(READ_PAGES) * page_size();
+                let bytes = &mut self.desk.scratch[..len];
+                if layer.read_zeros_behind(bytes, offset).is_err() {
+                    return self.poison_now("a page of a layer cannot be read", None);
+                }
+                self.copy(CopyFrom::Bytes(&self.desk.scratch[..len]), protect)
+            }
         };
         self.settle(result, OutcomeKind::Copied)
     }
@@ -86,17 +105,19 @@ impl<'a> Installer<'a> {
     /// Makes the page of the page of `memfd` at byte `offset` (a multiple of the page size), as it is now.
     pub fn copy_memfd(self, memfd: &MemFd, offset: u64, protect: Protect) -> Outcome {
         self.resolved();
-        let result = match memfd.read_at(&mut self.desk.scratch, offset) {
-            Ok(()) => self.copy(CopyFrom::Bytes(&self.desk.scratch), protect),
-            Err(_) => return self.poison_now("a page of a memory file cannot be read", None),
-        };
+        let page = &mut self.desk.scratch[..page_size()];
+        if memfd.read_at(page, offset).is_err() {
+            return self.poison_now("a page of a memory file cannot be read", None);
+        }
+        let result = self.copy(CopyFrom::Bytes(&self.desk.scratch[..page_size()]), protect);
         self.settle(result, OutcomeKind::Copied)
     }
 
-    /// Makes a page of zeros, which is written to soon: a page of its own, unlike [`Installer::zero`].
-    pub fn copy_zeros(self, protect: Protect) -> Outcome {
+    /// Makes pages of zeros, which are written to soon: pages of their own, unlike [`Installer::zero`]. `pages` as for [`Installer::copy_layer`].
+    pub fn copy_zeros(self, pages: usize, protect: Protect) -> Outcome {
         self.resolved();
-        let result = self.copy(CopyFrom::Bytes(&self.desk.zeros), protect);
+        let len = pages.clamp(1, most_copied()) * page_size();
+        let result = self.copy(CopyFrom::Bytes(&self.desk.zeros[..len]), protect);
         self.settle(result, OutcomeKind::Copied)
     }
 
@@ -105,9 +126,10 @@ impl<'a> Installer<'a> {
         self.resolved();
         let result = match self.kernel.zeropage(self.page) {
             // Not offered for this kind of mapping; or there is a page, or only a write-protect marker, which ZEROPAGE does not replace and COPY does.
-            Err(UffdError::Fatal(Errno::EINVAL) | UffdError::Exists) => {
-                self.copy(CopyFrom::Bytes(&self.desk.zeros), Protect::None)
-            }
+            Err(UffdError::Fatal(Errno::EINVAL) | UffdError::Exists) => self.copy(
+                CopyFrom::Bytes(&self.desk.zeros[..page_size()]),
+                Protect::None,
+            ),
             result => result,
         };
         self.settle(result, OutcomeKind::Zeroed)
@@ -147,10 +169,19 @@ impl<'a> Installer<'a> {
         self.settle(result, OutcomeKind::Continued)
     }
 
-    /// Lifts the write protection: the write goes through, in a private mapping to a copy that the kernel makes.
-    pub fn unprotect(self) -> Outcome {
+    /// Lifts the write protection: the write goes through, in a private mapping to a copy that the kernel makes. `pages` from the faulting one on, at least that:
+    /// the others are a favour.
+    pub fn unprotect(self, pages: usize) -> Outcome {
         self.resolved();
-        let result = self.kernel.unprotect(self.page, Wake::Wake);
+        let window = HostRange::new(self.page.start(), pages.max(1) * page_size());
+        let window = window.unwrap_or(self.page);
+        let result = match self.kernel.unprotect(window, Wake::Wake) {
+            // It may reach past the mapping.
+            Err(UffdError::Gone | UffdError::Fatal(_)) if window != self.page => {
+                self.kernel.unprotect(self.page, Wake::Wake)
+            }
+            result => result,
+        };
         self.settle(result, OutcomeKind::Unprotected)
     }
 
@@ -181,8 +212,17 @@ impl<'a> Installer<'a> {
         self.desk.resolved.set(Instant::now());
     }
 
+    /// Copies a page or several; of several whatever the kernel takes, the faulting page at least.
     fn copy(&self, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
-        self.kernel.copy(self.page.start(), src, protect)
+        let copy = |src| self.kernel.copy(self.page.start(), src, protect);
+        match copy(src) {
+            Err(UffdError::Again { done: 1.. }) => Ok(()),
+            // They may reach past the mapping, or want memory that the page does not need.
+            Err(
+                UffdError::Gone | UffdError::NoMemory | UffdError::NoPage | UffdError::Fatal(_),
+            ) if src.len() > page_size() => copy(src.first_page()),
+            result => result,
+        }
     }
 
     /// The answer to the result of an ioctl that was to end the fault as `installed`.

@@ -63,7 +63,7 @@ mod threads;
 pub use fault::{Fault, Outcome, OutcomeKind, Resolver};
 pub use handler::{FaultHandler, Options};
 pub use host_memory::uffd::{FaultKind, Protect};
-pub use install::Installer;
+pub use install::{Installer, most_copied};
 pub use placement::Placement;
 pub use record::FaultRecord;
 pub use stats::{Counts, KindStats, Latency, Stats};

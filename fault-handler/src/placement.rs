@@ -5,8 +5,8 @@
 //!
 //! The scheduler works against that. A woken thread goes to an idle CPU if there is one, and while the handler wakes it, its own is not: so the thread moves away from the handler, and both
 //! CPUs must be woken for each fault. What stops this is to follow *at once*, after the very answer that moved the thread: then handler and thread meet again on one CPU, and
-//! once they have shared it for a moment, the scheduler (EEVDF, Linux 6.12) leaves the waiting thread in that CPU's queue, because it had more than its share, and wakes it there.
-//! The heavier the handler weighs, the surer that is: hence the priority, where the process may have it. `docs/performance.md` has the figures.
+//! once they have shared it for a moment, the scheduler (EEVDF with delayed dequeueing, Linux 6.12) leaves the waiting thread in that CPU's queue, because it had more than its share, and wakes it
+//! there. `docs/performance.md` has the figures, and what else was tried.
 
 use std::ffi::CStr;
 use std::io::Write;

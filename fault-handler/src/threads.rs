@@ -27,9 +27,6 @@ use crate::report::Reporter;
 use crate::serve::{Control, Server};
 use crate::stats::Meter;
 
-/// What setpriority(2) calls it.
-const HIGHEST_PRIORITY: i32 = -20;
-
 /// A handler's threads before there is a handler: `cowspace-fault` and `cowspace-log` (see the crate's page). Dropping this ends them.
 pub struct SleepingThreads(Option<Threads>);
 
@@ -82,8 +79,6 @@ impl SleepingThreads {
                 BareThread::spawn(c"cowspace-fault", move || {
                     touch_stack();
                     let _ = tid.set(gettid().as_raw());
-                    // Where the process may not, the handler is a thread like others. See placement.rs.
-                    let _ = rustix::process::setpriority_process(None, HIGHEST_PRIORITY);
                     if let Some(last) = order.wait().carry_out(reporter) {
                         let _ = meter.set(last);
                     }

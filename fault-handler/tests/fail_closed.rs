@@ -219,7 +219,7 @@ fn a_page_past_the_end_of_its_file_gives_sigbus() {
         let cut = file.clone();
         let answer = move |_: &Fault, install: Installer<'_>| {
             cut.set_len(0).unwrap();
-            install.copy_zeros(Protect::None)
+            install.copy_zeros(1, Protect::None)
         };
         touch(&file, Modes::MISSING, answer, nothing, load);
     });

@@ -60,12 +60,12 @@ impl Resolver for All {
         let index = (fault.page - self.base) / page_size();
         let offset = (index * page_size()) as u64;
         if fault.kind == FaultKind::WriteProtect {
-            return install.unprotect();
+            return install.unprotect(1);
         }
         match index % 5 {
-            0 => install.copy_layer(&self.layer, offset, Protect::Write),
+            0 => install.copy_layer(&self.layer, offset, 1, Protect::Write),
             1 => install.copy_memfd(&self.memfd, offset, Protect::None),
-            2 => install.copy_zeros(Protect::None),
+            2 => install.copy_zeros(1, Protect::None),
             3 => install.zero(),
             _ => {
                 let page = HostRange::new(fault.page, page_size()).unwrap();
@@ -89,7 +89,6 @@ fn the_fault_path_allocates_nothing() {
         memfd
     };
     let layer = memfd().seal().unwrap();
-    layer.page(0).unwrap();
     let memory = Reservation::new(len).unwrap();
     memory
         .map(

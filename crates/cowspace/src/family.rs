@@ -33,6 +33,7 @@ use crate::engine::Engine;
 use crate::info::Koid;
 use crate::options::Policy;
 use crate::plan::Plan;
+use crate::sequence::Sequences;
 use crate::signals::{SignalState, Signals};
 use crate::status::Status;
 use crate::stream_size::StreamSize;
@@ -101,6 +102,8 @@ pub(crate) struct Region {
     /// Its faults wait: whoever set this wakes them.
     pub(crate) parked: bool,
     pub(crate) backing: Backing,
+    /// Of a traced region.
+    pub(crate) stores: Sequences,
     /// What lies behind it faults: mapped with `FAULT_BEYOND_STREAM_SIZE`.
     pub(crate) stream: Option<Arc<StreamSize>>,
 }

@@ -67,6 +67,7 @@ mod regions;
 mod report;
 mod resolver;
 mod rights;
+mod sequence;
 mod signals;
 mod status;
 mod stream_size;

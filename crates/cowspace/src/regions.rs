@@ -23,6 +23,7 @@ use crate::options::Policy;
 use crate::plan::Plan;
 use crate::report::no_memory;
 use crate::resolver::Tracer;
+use crate::sequence::Sequences;
 use crate::status::Status;
 use crate::stream_size::StreamSize;
 use crate::wide::mappable;
@@ -109,6 +110,7 @@ impl Engine {
             uniform: made.stream.is_none(),
             parked: false,
             backing: made.backing,
+            stores: Sequences::default(),
             stream: made.stream,
         };
         if region.policy == Policy::Traced {
@@ -209,6 +211,7 @@ impl Engine {
                     uniform: region.uniform,
                     parked: false,
                     backing: Backing::Shared,
+                    stores: Sequences::default(),
                     stream: region.stream.clone(),
                 });
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::lock::RwLock;
 use fault_handler::{
-    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver,
+    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver, most_copied,
 };
 use host_memory::page::{HostRange, page_size};
 use host_memory::probe::Probe;
@@ -154,19 +154,25 @@ impl EngineResolver {
         fault: &Fault,
         install: Installer<'_>,
     ) -> Outcome {
+        let page = region.page_at(fault.page);
         if fault.kind == FaultKind::WriteProtect {
             // Whatever is mapped there is right; the kernel copies it if it is the layer's.
-            return install.unprotect();
+            return install.unprotect(ahead(region, page, u64::MAX));
         }
-        let page = region.page_at(fault.page);
         let protect = if self.writes && !fault.write {
             Protect::Write
         } else {
             Protect::None
         };
-        let place = state.tree.resolve(memory, page);
+        let run = state.tree.run(memory, page..page + most_copied() as u64);
+        let place = run.place;
+        let pages = if fault.write {
+            ahead(region, page, run.pages.end - page)
+        } else {
+            1
+        };
         let Place::In(layer, layer_page) = place else {
-            return zeros(fault, install);
+            return zeros(fault, pages, install);
         };
         let Some(bytes) = state.layer(layer) else {
             // The memory's own private page is gone, and nothing in the engine takes one away without telling the tree.
@@ -177,17 +183,11 @@ impl EngineResolver {
             (true, FaultKind::Minor, false) => {
                 install.continue_(self.window(state, memory, region, page), protect)
             }
-            // The kernel then copies the page itself, on the thread's own time. To copy here would be no slower, but for a page of the layer that the engine's view of it does not
-            // show yet, which costs a fault of its own.
-            (true, FaultKind::Minor, true) => {
-                let here = HostRange::new(fault.page, page_size()).unwrap_or(region.range);
-                install.continue_(here, protect)
-            }
             // The layer has no page there: the tree counts a page that was committed and never touched.
-            (true, FaultKind::Missing, _) => zeros(fault, install),
+            (true, FaultKind::Missing, _) => zeros(fault, 1, install),
             _ => match bytes.at(offset) {
-                Some((layer, offset)) => install.copy_layer(layer, offset, protect),
-                None => zeros(fault, install),
+                Some((layer, offset)) => install.copy_layer(layer, offset, pages, protect),
+                None => zeros(fault, 1, install),
             },
         }
     }
@@ -223,6 +223,20 @@ impl EngineResolver {
     }
 }
 
+/// How many pages from `page` on to serve for a store there, at most `most`: more than one where stores come in sequence.
+fn ahead(region: &Region, page: u64, most: u64) -> usize {
+    let end = region.page + region.range.pages() as u64;
+    let most = if region.uniform {
+        most.min(end - page)
+    } else {
+        1
+    };
+    let served = region
+        .stores
+        .store(page, most_copied() as u64, |wanted| wanted.min(most));
+    served as usize
+}
+
 fn resolve_shared(
     state: &FamilyState,
     memory: MemoryId,
@@ -239,7 +253,7 @@ fn resolve_shared(
                     complete: false, ..
                 },
             ) => match bytes.at(layer_page * page_size() as u64) {
-                Some((layer, offset)) => install.copy_layer(layer, offset, Protect::None),
+                Some((layer, offset)) => install.copy_layer(layer, offset, 1, Protect::None),
                 None => install.zero(),
             },
             // In its own file, or in a complete one: what is not there is zero.
@@ -250,9 +264,9 @@ fn resolve_shared(
 }
 
 /// A page of zeros for a private mapping: the zero page to a reader, one of its own to a writer.
-fn zeros(fault: &Fault, install: Installer<'_>) -> Outcome {
+fn zeros(fault: &Fault, pages: usize, install: Installer<'_>) -> Outcome {
     if fault.write {
-        install.copy_zeros(Protect::None)
+        install.copy_zeros(pages, Protect::None)
     } else {
         install.zero()
     }

@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::memfd::{self, IMMUTABLE};
+use crate::page::page_size;
 
 /// A memfd whose bytes and length never change again: sealed against writing, growing and shrinking.
 ///
@@ -105,6 +106,14 @@ impl Layer {
         self.file.read_exact_at(buf, offset)
     }
 
+    /// The same, but what lies behind the end reads as zeros.
+    pub fn read_zeros_behind(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let len = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let (there, behind) = buf.split_at_mut(len);
+        behind.fill(0);
+        self.read_at(there, offset)
+    }
+
     /// Calls `f` with each run of pages that hold data, in ascending order, clipped to `range` (made whole pages). Allocates nothing.
     ///
     /// Whoever reads a hole through a mapping makes it a page of zeros (in a sealed file, too), so the answer may grow with time; the bytes do not change.
@@ -118,15 +127,24 @@ impl Layer {
     /// `None` if `offset` lies over the end, or where the layer cannot be mapped (no room for it, no `/proc`): then use [`Self::read_at`].
     /// Reading a hole there makes it a page of zeros in the file: ask only for pages known to hold data.
     /// A thread that must not allocate or wait (the fault handler) finds the mapping made if somebody asked once before.
-    pub fn page(&self, offset: u64) -> Option<LayerPage<'_>> {
-        if offset >= self.len {
+    pub fn page(&self, offset: u64) -> Option<LayerPages<'_>> {
+        self.pages(offset, 1)
+    }
+
+    /// The same for that page and those behind it, `count` in all or as many as the layer has.
+    pub fn pages(&self, offset: u64, count: usize) -> Option<LayerPages<'_>> {
+        if offset >= self.len || count == 0 {
             return None;
         }
         let alias = self.alias.get_or_init(|| self.map_alias()).as_ref()?;
+        let size = page_size();
         let offset = usize::try_from(offset).ok()?;
-        let start = offset - offset % crate::page::page_size();
-        Some(LayerPage {
+        let start = offset - offset % size;
+        // The rest of the last page is mapped, too.
+        let left = (alias.len() - start).next_multiple_of(size);
+        Some(LayerPages {
             first: alias.as_ptr().wrapping_add(start),
+            len: count.saturating_mul(size).min(left),
             _layer: self,
         })
     }
@@ -142,18 +160,34 @@ impl Layer {
     }
 }
 
-/// A page of a [`Layer`] in this process's memory, see [`Layer::page`].
+/// Pages of a [`Layer`] in this process's memory, see [`Layer::pages`]: one at least.
 #[derive(Clone, Copy, Debug)]
-pub struct LayerPage<'a> {
+pub struct LayerPages<'a> {
     first: *const u8,
+    len: usize,
     _layer: &'a Layer,
 }
 
-impl LayerPage<'_> {
-    /// The address of the page's first byte; readable for one page as long as the layer lives. A page whose memory the machine has lost gives SIGBUS, so
+impl LayerPages<'_> {
+    /// The address of the first byte; readable for [`Self::len`] bytes as long as the layer lives. A page whose memory the machine has lost gives SIGBUS, so
     /// let the kernel read it (`UFFDIO_COPY`, `write(2)`).
     #[must_use]
     pub fn addr(&self) -> usize {
         self.first.addr()
+    }
+
+    /// How many bytes, whole pages.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "there is a page at least")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The first page alone.
+    pub(crate) fn first(self) -> Self {
+        LayerPages {
+            len: page_size(),
+            ..self
+        }
     }
 }

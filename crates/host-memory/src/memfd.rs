@@ -12,7 +12,7 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Whence, lseek};
 
-pub use crate::layer::{AdoptError, Layer, LayerPage};
+pub use crate::layer::{AdoptError, Layer, LayerPages};
 use crate::page::page_size;
 
 /// Against writing, growing, shrinking, and against more seals.

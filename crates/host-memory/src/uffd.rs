@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use crate::memfd::LayerPage;
+use crate::memfd::LayerPages;
 use crate::page::{HostRange, page_size};
 use crate::probe::Disabled;
 use crate::reserve::OwnedMemory;
@@ -114,8 +114,29 @@ pub enum Wake {
 pub enum CopyFrom<'a> {
     /// Memory of ours, of one page or several.
     Bytes(&'a [u8]),
-    /// A page of a layer, by way of its alias.
-    Layer(LayerPage<'a>),
+    /// Pages of a layer, by way of its alias.
+    Layer(LayerPages<'a>),
+}
+
+impl CopyFrom<'_> {
+    /// In bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "there is a page at least")]
+    pub fn len(&self) -> usize {
+        match self {
+            CopyFrom::Bytes(bytes) => bytes.len(),
+            CopyFrom::Layer(pages) => pages.len(),
+        }
+    }
+
+    /// The first page of it.
+    #[must_use]
+    pub fn first_page(self) -> Self {
+        match self {
+            CopyFrom::Bytes(bytes) => CopyFrom::Bytes(&bytes[..page_size()]),
+            CopyFrom::Layer(pages) => CopyFrom::Layer(pages.first()),
+        }
+    }
 }
 
 /// A userfaultfd, close-on-exec and non-blocking.
@@ -249,7 +270,7 @@ impl Uffd {
     ) -> Result<(), UffdError> {
         let (src, len) = match src {
             CopyFrom::Bytes(bytes) => (bytes.as_ptr().addr(), bytes.len()),
-            CopyFrom::Layer(page) => (page.addr(), page_size()),
+            CopyFrom::Layer(pages) => (pages.addr(), pages.len()),
         };
         let mut args = raw::Copy {
             dst: dst as u64,
