@@ -4,9 +4,13 @@
 //! be woken for it (a virtual machine's figures). So the handler moves to where the faults come from.
 //!
 //! The scheduler works against that. A woken thread goes to an idle CPU if there is one, and while the handler wakes it, its own is not: so the thread moves away from the handler, and both
-//! CPUs must be woken for each fault. What stops this is to follow *at once*, after the very answer that moved the thread: then handler and thread meet again on one CPU, and
-//! once they have shared it for a moment, the scheduler (EEVDF with delayed dequeueing, Linux 6.12) leaves the waiting thread in that CPU's queue, because it had more than its share, and wakes it
-//! there. `docs/performance.md` has the figures, and what else was tried.
+//! CPUs must be woken for each fault. Two things stop this (EEVDF with delayed dequeueing, Linux 6.12 on):
+//!
+//! - To follow *at once*, after the very answer that moved the thread: so that both meet again on one CPU.
+//! - To weigh more than the thread. One that had more than its share of the CPU stays in its queue while it waits, and is woken there. The handler works longer on a fault than a thread that
+//!   does nothing but fault; of a heavier one that is less than its share. (Without the right to it, threads that do a little more than fault stay all the same.)
+//!
+//! `docs/performance.md` has the figures, and what else was tried.
 
 use std::ffi::CStr;
 use std::io::Write;
@@ -18,6 +22,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 use nix::unistd::Pid;
+use rustix::process::setpriority_process;
 
 /// Where the handler runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum Placement {
     Follow,
 }
 
+/// The handler's nice value: three times the weight of a thread with 0. More has no more effect, and each step costs where there is only one CPU to be on.
+const NICE: i32 = -5;
 /// The next fault comes sooner than this where thread and handler share a CPU and the thread does little else. Two CPUs that wake each other need longer.
 const NEAR: Duration = Duration::from_micros(20);
 /// To look costs 4 µs. Where thread after thread is found to be here, only so many late faults are passed over before the next look.
@@ -50,12 +57,21 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    /// For the calling thread.
     pub(crate) fn new(placement: Placement) -> Follower {
+        let allowed = match placement {
+            Placement::Anywhere => None,
+            Placement::Follow => sched_getaffinity(Pid::from_raw(0)).ok(),
+        };
+        let allowed = allowed.filter(|allowed| {
+            let is_set = |cpu: &usize| allowed.is_set(*cpu).unwrap_or(false);
+            (0..CpuSet::count()).filter(is_set).count() > 1
+        });
+        if allowed.is_some() {
+            let _ = setpriority_process(None, NICE);
+        }
         Follower {
-            allowed: match placement {
-                Placement::Anywhere => None,
-                Placement::Follow => sched_getaffinity(Pid::from_raw(0)).ok(),
-            },
+            allowed,
             cpu: None,
             answered: Instant::now(),
             patience: 0,
