@@ -19,6 +19,7 @@ use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::mapping::{host_range, prot};
 use crate::object::VmObject;
+use crate::open_pages::OpenPages;
 use crate::options::Policy;
 use crate::plan::Plan;
 use crate::report::no_memory;
@@ -109,6 +110,7 @@ impl Engine {
             uniform: made.stream.is_none(),
             parked: false,
             backing: made.backing,
+            open: OpenPages::default(),
             stream: made.stream,
         };
         if region.policy == Policy::Traced {
@@ -209,6 +211,7 @@ impl Engine {
                     uniform: region.uniform,
                     parked: false,
                     backing: Backing::Shared,
+                    open: OpenPages::default(),
                     stream: region.stream.clone(),
                 });
             }

@@ -154,11 +154,18 @@ impl EngineResolver {
         fault: &Fault,
         install: Installer<'_>,
     ) -> Outcome {
+        let page = region.page_at(fault.page);
+        let opened = || region.open.note(page..page + 1);
+        // The zero page is never write-protected.
+        let zeros = |install| {
+            opened();
+            zeros(fault, install)
+        };
         if fault.kind == FaultKind::WriteProtect {
             // Whatever is mapped there is right; the kernel copies it if it is the layer's.
+            opened();
             return install.unprotect();
         }
-        let page = region.page_at(fault.page);
         let protect = if self.writes && !fault.write {
             Protect::Write
         } else {
@@ -166,8 +173,11 @@ impl EngineResolver {
         };
         let place = state.tree.resolve(memory, page);
         let Place::In(layer, layer_page) = place else {
-            return zeros(fault, install);
+            return zeros(install);
         };
+        if protect == Protect::None {
+            opened();
+        }
         let Some(bytes) = state.layer(layer) else {
             // The memory's own private page is gone, and nothing in the engine takes one away without telling the tree.
             return install.poison("a private page was discarded behind the engine's back");
@@ -178,10 +188,10 @@ impl EngineResolver {
                 install.continue_(self.window(state, memory, region, page), protect)
             }
             // The layer has no page there: the tree counts a page that was committed and never touched.
-            (true, FaultKind::Missing, _) => zeros(fault, install),
+            (true, FaultKind::Missing, _) => zeros(install),
             _ => match bytes.at(offset) {
                 Some((layer, offset)) => install.copy_layer(layer, offset, protect),
-                None => zeros(fault, install),
+                None => zeros(install),
             },
         }
     }
