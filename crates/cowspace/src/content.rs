@@ -313,6 +313,8 @@ impl Content<'_> {
                 };
                 match policy {
                     Policy::Traced => {
+                        // If taking them away fails, they are there without protection.
+                        region.note_open(range);
                         // First, for a page that is taken away may be touched at once.
                         self.state.tree.zero(self.memory, pages.clone());
                         MutexGuard::unlocked(&mut self.state, || discard_traced(engine, range))?;

@@ -23,8 +23,9 @@ use host_memory::uffd::{Modes, Protect};
 use page_tree::{LayerId, MemoryId};
 
 use crate::engine::{Engine, Space};
-use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
+use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::object::VmObject;
+use crate::open_pages::OpenPages;
 use crate::options::Policy;
 use crate::plan::Plan;
 use crate::private::is_own;
@@ -146,6 +147,11 @@ impl Engine {
             .any(|region| region.policy == Policy::Native);
         let one = !pages.resizable && pages.covers_all(state.tree.pages(memory));
         let private = matches!(pages.home, Home::Private { .. });
+        if private && !native && pages.only_region().open.is_empty() {
+            // No thread can store to a page before the handler has had the family: the lock alone is the cut.
+            self.check_open(pages.only_region());
+            return Ok((state, AfterCut::default()));
+        }
         drop(state);
         let mut after = AfterCut::default();
         match (private, self.started_tracer()) {
@@ -207,6 +213,7 @@ impl Engine {
         self.pagemap
             .scan_private_unprotected(range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;
+        let mut changed = self.stored(&vmo.family, vmo.memory, changed)?;
         self.copy_out(range, &changed, &file)?;
         let file = WideFile::from(file);
         let state = vmo.family.lock();
@@ -248,20 +255,63 @@ impl Engine {
     ) -> Result<(), Status> {
         let parked = Parked::new(tracer, family, memory);
         let stopped = self.protect_private(tracer, family, memory)?;
-        if stopped.changed.is_empty() {
-            return Ok(());
-        }
-        let file = new_file(stopped.range.len() as u64)?;
-        self.copy_out(stopped.range, &stopped.changed, &file)?;
-        let layer = seal(file.into())?;
-        family.lock().own_layer(memory, new_layer_id(), layer)?;
+        let gathered = self.gather(&stopped)?;
         // From here on a protected page has the bytes that the tree says, so the protection stays. But a transfer of the kernel's that began before it goes on past it: while
-        // there may be one the pages count as changed, and the next cut copies them again. One that begins later takes the protection away first, as a store does.
-        if !transfers::may_be_under_way() {
-            stopped.keep();
+        // there may be one the pages count as changed, and the next cut copies them again. One that begins later takes the protection away first, as a store does. It goes
+        // to a private page of ours, so what has none stays protected in any case.
+        let keep = gathered.is_none() || !transfers::may_be_under_way();
+        let mut state = family.lock();
+        if let Some(Gathered { layer, runs }) = gathered {
+            state.own_runs_of(memory, new_layer_id(), layer, &runs);
         }
+        if keep {
+            stopped.keep();
+            let pages = state.tree.pages(memory);
+            let region = state.pages_mut(memory).only_region_mut();
+            region.open.clear(pages);
+            region.ahead.clear(pages);
+        }
+        drop(state);
         drop(parked);
         Ok(())
+    }
+
+    /// Copies the pages of a stopped region that have changed to a layer; `None` if there are none.
+    fn gather(&self, stopped: &Protected<'_>) -> Result<Option<Gathered>, Status> {
+        let Protected { range, changed, .. } = stopped;
+        let pages: usize = changed.iter().map(|part| part.pages()).sum();
+        if pages == 0 {
+            return Ok(None);
+        }
+        let page_of = |part: &HostRange| ((part.start() - range.start()) / page_size()) as u64;
+        // Few pages of many: one behind the other, which takes less time and memory. If it is most of them a mapping of another clone may show the layer, so they are at
+        // their own places, as in a file of the memory's.
+        let sparse = pages < range.pages() / 2;
+        let file = new_file(
+            (if sparse {
+                pages * page_size()
+            } else {
+                range.len()
+            }) as u64,
+        )?;
+        if sparse {
+            self.memory
+                .gather_out(self.reservation, changed, &file)
+                .map_err(no_memory("copying private pages"))?;
+        } else {
+            self.copy_out(*range, changed, &file)?;
+        }
+        let mut next = 0;
+        let runs = changed.iter().map(|part| {
+            let (first, len) = (page_of(part), part.pages() as u64);
+            let place = if sparse { next } else { first };
+            next += len;
+            (first..first + len, place)
+        });
+        Ok(Some(Gathered {
+            runs: runs.collect(),
+            layer: seal(file.into())?,
+        }))
     }
 
     /// Private home, kernel alone: all private pages are copied while the world stands still.
@@ -458,7 +508,10 @@ impl Engine {
         let (range, changed) = stopped.keep();
         let mut state = family.lock();
         state.own_pages(memory, new_layer_id(), &changed, range, file);
-        state.pages_mut(memory).only_region_mut().backing = Backing::Shared;
+        let region = state.pages_mut(memory).only_region_mut();
+        region.backing = Backing::Shared;
+        region.open = OpenPages::default();
+        region.ahead = OpenPages::default();
         drop(state);
         drop(parked);
         Ok(())
@@ -528,30 +581,60 @@ impl Engine {
         family: &Family,
         memory: MemoryId,
     ) -> Result<Protected<'a>, Status> {
-        let range = family.lock().pages(memory).only_region().range;
+        let state = family.lock();
+        let region = state.pages(memory).only_region();
+        let range = region.range;
+        let noted = region.open.ranges(NEAR).map(|ranges| {
+            let parts = ranges.into_iter();
+            let parts = parts.filter_map(|pages| region.addresses(pages.start, pages.end));
+            parts.collect::<Vec<_>>()
+        });
+        self.check_open(region);
+        drop(state);
+        let looked_at = match noted {
+            Some(parts) => parts,
+            None => {
+                let mut parts = Vec::new();
+                self.pagemap
+                    .scan_unprotected(range, |part| push_range(&mut parts, part))
+                    .map_err(no_memory("scanning a mapping"))?;
+                parts
+            }
+        };
         let mut protected = Protected {
             tracer,
             range,
             open: Vec::new(),
             changed: Vec::new(),
         };
-        let open = &mut protected.open;
-        self.pagemap
-            .scan_unprotected(range, |part| push_range(open, part))
-            .map_err(no_memory("scanning a mapping"))?;
+        let Protected { open, changed, .. } = &mut protected;
+        let mut others = Vec::new();
+        for part in looked_at {
+            self.pagemap
+                .scan_unprotected_flags(part, |part, flags| {
+                    push_range(open, part);
+                    if flags.contains(PageFlags::PRIVATE) {
+                        push_range(changed, part);
+                    } else {
+                        push_range(&mut others, part);
+                    }
+                })
+                .map_err(no_memory("scanning a mapping"))?;
+        }
         for &part in &protected.open {
             tracer.protect(part, Protect::Write)?;
         }
-        // Another page may have become a private one between the scan and its protection; now nothing changes any more.
+        // A page that was no private one may have become one between the scan and its protection; now nothing changes any more.
         let changed = &mut protected.changed;
+        let private = changed.len();
         let mut swapped = Vec::new();
-        for &part in &protected.open {
+        for part in others {
             self.pagemap
                 .scan(part, PageFlags::PRIVATE, |part, flags| {
                     if flags.contains(PageFlags::SWAPPED) {
                         push_range(&mut swapped, part);
                     } else {
-                        push_range(changed, part);
+                        changed.push(part);
                     }
                 })
                 .map_err(no_memory("scanning a mapping"))?;
@@ -568,10 +651,32 @@ impl Engine {
                 .map_err(no_memory("scanning a mapping"))?;
             for part in pages {
                 tracer.protect(part, Protect::Write)?;
-                push_range(changed, part);
+                changed.push(part);
             }
         }
+        if changed.len() > private {
+            changed.sort_unstable_by_key(|part| part.start());
+        }
+        protected.changed = self.stored(family, memory, std::mem::take(changed))?;
         Ok(protected)
+    }
+
+    /// In debug builds: ends the process if a page is open that a traced private region does not know of.
+    fn check_open(&self, region: &Region) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let any = PageFlags::PRIVATE | PageFlags::FILE | PageFlags::ZERO;
+        let scanned = self.pagemap.scan(region.range, any, |part, flags| {
+            // Not protected and not there is also a page that was poisoned, to which nobody can store.
+            if !flags.intersects(PageFlags::WRITE_PROTECTED | PageFlags::SWAPPED) {
+                let first = region.page_at(part.start());
+                for page in first..first + part.pages() as u64 {
+                    assert!(region.open.contains(page), "page {page} is open, unknown");
+                }
+            }
+        });
+        assert!(scanned.is_ok());
     }
 
     /// Prepares a registered replacement for each piece and then moves each in place. First all that can fail, then what may not: after an error nothing was replaced.
@@ -717,6 +822,15 @@ impl Engine {
     }
 }
 
+/// Parts of a mapping so many pages apart are looked at together: to ask the kernel once more costs as much as to look at so many pages.
+const NEAR: u64 = 16;
+
+/// A layer of pages that have changed, and where in it each run of the memory's pages begins.
+struct Gathered {
+    layer: WideLayer,
+    runs: Vec<(Range<u64>, u64)>,
+}
+
 /// What a private mapping had of its own, see [`Engine::save_private`].
 pub(crate) struct SavedPages {
     range: HostRange,
@@ -857,7 +971,7 @@ fn seal_status(error: &SealError) -> Status {
 }
 
 /// Adds a range to a list of ascending ranges.
-fn push_range(ranges: &mut Vec<HostRange>, range: HostRange) {
+pub(crate) fn push_range(ranges: &mut Vec<HostRange>, range: HostRange) {
     match ranges.last_mut() {
         Some(last) if last.end() == range.start() => {
             if let Some(joined) = HostRange::new(last.start(), last.len() + range.len()) {

@@ -31,6 +31,7 @@ use page_tree::{LayerId, MemoryId, Run, Tree, VmoId};
 use crate::aspace::MappingId;
 use crate::engine::Engine;
 use crate::info::Koid;
+use crate::open_pages::OpenPages;
 use crate::options::Policy;
 use crate::plan::Plan;
 use crate::sequence::Sequences;
@@ -102,7 +103,10 @@ pub(crate) struct Region {
     /// Its faults wait: whoever set this wakes them.
     pub(crate) parked: bool,
     pub(crate) backing: Backing,
-    /// Of a traced region.
+    /// Of a traced private region: the memory's pages that threads may store to without a fault.
+    pub(crate) open: OpenPages,
+    /// Those of them that were opened without a store there: in sequence with one.
+    pub(crate) ahead: OpenPages,
     pub(crate) stores: Sequences,
     /// What lies behind it faults: mapped with `FAULT_BEYOND_STREAM_SIZE`.
     pub(crate) stream: Option<Arc<StreamSize>>,
@@ -287,7 +291,7 @@ impl FamilyState {
             .for_each(|sealed| make_alias(&sealed.layer));
     }
 
-    /// Makes the pages present in `layer` the memory's own and adds the layer. A memory's layers have its own page offsets.
+    /// Makes the pages present in `layer`, which has the memory's own page offsets, the memory's own and adds the layer.
     pub(crate) fn own_layer(
         &mut self,
         memory: MemoryId,
@@ -312,6 +316,22 @@ impl FamilyState {
         self.add_layer(id, Arc::new(layer), held);
         self.drop_unused_layer(id);
         Ok(())
+    }
+
+    /// Makes runs of pages the memory's own and adds the layer that holds them and nothing else, each from some page of it on.
+    pub(crate) fn own_runs_of(
+        &mut self,
+        memory: MemoryId,
+        id: LayerId,
+        layer: WideLayer,
+        runs: &[(Range<u64>, u64)],
+    ) {
+        let mut held = 0;
+        for (pages, place) in runs {
+            self.tree.own(memory, pages.clone(), id, *place);
+            held += pages.end - pages.start;
+        }
+        self.add_layer(id, Arc::new(layer), held);
     }
 
     /// A layer in which nobody sees a page from the start is given up with the next garbage: the tree tells only of those that somebody saw.
@@ -389,6 +409,12 @@ impl CowPages {
 }
 
 impl Region {
+    /// Notes that threads may store to a range, which lies in the region, without a fault from now on.
+    pub(crate) fn note_open(&self, range: HostRange) {
+        let first = self.page_at(range.start());
+        self.open.note(first..first + range.pages() as u64);
+    }
+
     /// The page of the memory at `address`, which lies in the region.
     pub(crate) fn page_at(&self, address: usize) -> u64 {
         self.page + ((address - self.range.start()) / page_size()) as u64

@@ -58,6 +58,7 @@ mod info;
 mod lock;
 mod mapping;
 mod object;
+mod open_pages;
 mod options;
 mod plan;
 mod private;

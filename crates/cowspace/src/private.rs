@@ -77,6 +77,7 @@ impl Content<'_> {
         {
             self.engine
                 .install(&mut self.state, tracer, self.memory, range)?;
+            self.private_region().note_open(range);
             tracer.protect(range, Protect::None)?;
         }
         let engine = self.engine;

@@ -6,13 +6,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use host_memory::page::page_size;
+use host_memory::page::{HostRange, page_size};
 use page_tree::{LayerId, MemoryId, Place, Run};
 
 use crate::bounce::Bounce;
 use crate::content::Content;
-use crate::cut::fail_closed;
-use crate::family::{Backing, FamilyState, Home, new_layer_id};
+use crate::cut::{fail_closed, push_range};
+use crate::engine::Engine;
+use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
 use crate::plan::advance;
 use crate::report::no_memory;
 use crate::status::Status;
@@ -64,6 +65,32 @@ impl Candidates {
                 Place::Zero if zeros == Zeros::Changed => self.changed.push(pages),
                 Place::Zero => self.compare.push((pages, Expected::Zeros)),
             }
+        }
+    }
+
+    /// Adds private pages of a mapping, which were stored to unless they were served ahead of a store.
+    fn add_private(
+        &mut self,
+        state: &FamilyState,
+        memory: MemoryId,
+        own: LayerId,
+        pages: Range<u64>,
+    ) {
+        let ahead = &state.pages(memory).only_region().ahead;
+        let mut at = pages.start;
+        while at < pages.end {
+            let is_ahead = ahead.contains(at);
+            let same = |page: &u64| ahead.contains(*page) == is_ahead;
+            let end = (at..pages.end)
+                .take_while(same)
+                .last()
+                .map_or(at, |last| last + 1);
+            if is_ahead {
+                self.add(state, memory, own, at..end, Zeros::Compare);
+            } else {
+                self.changed.push(at..end);
+            }
+            at = end;
         }
     }
 
@@ -169,18 +196,66 @@ impl Content<'_> {
             .scan_private_unprotected(region.range, |part| {
                 let first = region.page_at(part.start());
                 for run in state.runs_in(self.memory, first..first + part.pages() as u64) {
-                    // A private page where the mapping shows the right layer was stored to; elsewhere it may have been copied in.
+                    // A private page where the mapping shows the right layer was stored to, or served ahead; elsewhere it may have been copied in.
                     let mut done = run.pages.start;
                     plan.exceptions(&run, |exception| {
-                        push(&mut candidates.changed, done..exception.pages.start);
+                        candidates.add_private(
+                            state,
+                            self.memory,
+                            own,
+                            done..exception.pages.start,
+                        );
                         done = exception.pages.end;
                         candidates.add(state, self.memory, own, exception.pages, Zeros::Compare);
                     });
-                    push(&mut candidates.changed, done..run.pages.end);
+                    candidates.add_private(state, self.memory, own, done..run.pages.end);
                 }
             })
             .map_err(no_memory("scanning a mapping"))?;
         Ok(candidates)
+    }
+}
+
+impl Engine {
+    /// Of some private pages of a memory's one mapping, in which nothing changes, those that somebody may have stored to: not the ones that were served ahead of a store and still have
+    /// the bytes that the tree says.
+    pub(crate) fn stored(
+        &self,
+        family: &Family,
+        memory: MemoryId,
+        parts: Vec<HostRange>,
+    ) -> Result<Vec<HostRange>, Status> {
+        let state = family.lock();
+        let region = state.pages(memory).only_region();
+        let mut candidates = Candidates::default();
+        // No page lies in a layer of that number: what is the memory's own already counts as stored to.
+        let none = new_layer_id();
+        for part in &parts {
+            let first = region.page_at(part.start());
+            candidates.add_private(&state, memory, none, first..first + part.pages() as u64);
+        }
+        if candidates.compare.is_empty() {
+            return Ok(parts);
+        }
+        let (range, page) = (region.range, region.page);
+        drop(state);
+        let address = |at: u64| range.start() + (at as usize - page as usize * page_size());
+        let mut stored = candidates.resolve(|into, at| {
+            self.memory
+                .read(self.reservation, address(at), into)
+                .map_err(no_memory("reading private pages"))
+        })?;
+        stored.sort_unstable_by_key(|pages| pages.start);
+        let size = page_size() as u64;
+        let mut ranges = Vec::new();
+        for pages in stored {
+            let start = address(pages.start * size);
+            let len = ((pages.end - pages.start) * size) as usize;
+            if let Some(part) = HostRange::new(start, len) {
+                push_range(&mut ranges, part);
+            }
+        }
+        Ok(ranges)
     }
 }
 
@@ -335,9 +410,3 @@ impl FamilyState {
 
 /// A family with fewer layers than this is left alone.
 const COMPACT_FROM: usize = 8;
-
-fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
-    if !range.is_empty() {
-        ranges.push(range);
-    }
-}

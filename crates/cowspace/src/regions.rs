@@ -19,6 +19,7 @@ use crate::engine::{Engine, Space};
 use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::mapping::{host_range, prot};
 use crate::object::VmObject;
+use crate::open_pages::OpenPages;
 use crate::options::Policy;
 use crate::plan::Plan;
 use crate::report::no_memory;
@@ -110,6 +111,8 @@ impl Engine {
             uniform: made.stream.is_none(),
             parked: false,
             backing: made.backing,
+            open: OpenPages::default(),
+            ahead: OpenPages::default(),
             stores: Sequences::default(),
             stream: made.stream,
         };
@@ -211,6 +214,8 @@ impl Engine {
                     uniform: region.uniform,
                     parked: false,
                     backing: Backing::Shared,
+                    open: OpenPages::default(),
+                    ahead: OpenPages::default(),
                     stores: Sequences::default(),
                     stream: region.stream.clone(),
                 });

@@ -157,37 +157,41 @@ impl EngineResolver {
         let page = region.page_at(fault.page);
         if fault.kind == FaultKind::WriteProtect {
             // Whatever is mapped there is right; the kernel copies it if it is the layer's.
-            return install.unprotect(ahead(region, page, u64::MAX));
+            return install.unprotect(open(region, page, u64::MAX));
         }
-        let protect = if self.writes && !fault.write {
-            Protect::Write
-        } else {
-            Protect::None
-        };
         let run = state.tree.run(memory, page..page + most_copied() as u64);
-        let place = run.place;
         let pages = if fault.write {
-            ahead(region, page, run.pages.end - page)
+            open(region, page, run.pages.end - page)
         } else {
             1
         };
-        let Place::In(layer, layer_page) = place else {
-            return zeros(fault, pages, install);
+        let protect = if fault.write || !self.writes {
+            Protect::None
+        } else {
+            Protect::Write
+        };
+        // The zero page is never write-protected.
+        let zeros = |install, pages| {
+            region.open.note(page..page + 1);
+            zeros(fault, pages, install)
+        };
+        let Place::In(layer, layer_page) = run.place else {
+            return zeros(install, pages);
         };
         let Some(bytes) = state.layer(layer) else {
             // The memory's own private page is gone, and nothing in the engine takes one away without telling the tree.
             return install.poison("a private page was discarded behind the engine's back");
         };
         let offset = layer_page * page_size() as u64;
-        match (place == shown, fault.kind, fault.write) {
+        match (run.place == shown, fault.kind, fault.write) {
             (true, FaultKind::Minor, false) => {
                 install.continue_(self.window(state, memory, region, page), protect)
             }
             // The layer has no page there: the tree counts a page that was committed and never touched.
-            (true, FaultKind::Missing, _) => zeros(fault, 1, install),
+            (true, FaultKind::Missing, _) => zeros(install, 1),
             _ => match bytes.at(offset) {
                 Some((layer, offset)) => install.copy_layer(layer, offset, pages, protect),
-                None => zeros(fault, 1, install),
+                None => zeros(install, 1),
             },
         }
     }
@@ -223,18 +227,20 @@ impl EngineResolver {
     }
 }
 
-/// How many pages from `page` on to serve for a store there, at most `most`: more than one where stores come in sequence.
-fn ahead(region: &Region, page: u64, most: u64) -> usize {
+/// Notes that a store to `page` is let through, and how many pages from there on are to be: more than one, `most` at most, where stores come in sequence.
+fn open(region: &Region, page: u64, most: u64) -> usize {
     let end = region.page + region.range.pages() as u64;
     let most = if region.uniform {
         most.min(end - page)
     } else {
         1
     };
-    let served = region
+    let pages = region
         .stores
         .store(page, most_copied() as u64, |wanted| wanted.min(most));
-    served as usize
+    region.open.note(page..page + pages);
+    region.ahead.note(page + 1..page + pages);
+    pages as usize
 }
 
 fn resolve_shared(

@@ -129,6 +129,11 @@ impl Wanted {
         without: 0,
         told: 0,
     };
+    const UNPROTECTED_FLAGS: Wanted = Wanted {
+        with: category::WRITTEN,
+        without: 0,
+        told: category::FILE | category::ZERO,
+    };
 }
 
 /// Bits of an entry, the same document.
@@ -216,6 +221,19 @@ impl Pagemap {
         self.scan_wanted(range, Wanted::UNPROTECTED, |run, flags| {
             if !flags.is_empty() && !flags.contains(PageFlags::WRITE_PROTECTED) {
                 f(run);
+            }
+        })
+    }
+
+    /// As [`Self::scan_unprotected`], and says whose pages they are, which takes a look at each page: for a range that has few protected ones. Allocates nothing.
+    pub fn scan_unprotected_flags(
+        &self,
+        range: HostRange,
+        mut f: impl FnMut(HostRange, PageFlags),
+    ) -> io::Result<()> {
+        self.scan_wanted(range, Wanted::UNPROTECTED_FLAGS, |run, flags| {
+            if !flags.is_empty() && !flags.contains(PageFlags::WRITE_PROTECTED) {
+                f(run, flags);
             }
         })
     }

@@ -14,6 +14,9 @@ use crate::reserve::Reservation;
 /// How much goes through the stack at once where the kernel cannot copy directly.
 const BOUNCE: usize = 16 << 10;
 
+/// So many pieces of memory at most go into one system call: the kernel's UIO_MAXIOV.
+const PIECES: usize = 1024;
+
 /// The process's memory as a file (`proc_pid_mem(5)`), for memory inside a [`Reservation`].
 ///
 /// The kernel reads pages that are PROT_NONE or not readable, and writes pages of a *private* mapping that is not writable, giving them a private copy as a
@@ -72,21 +75,66 @@ impl ProcMem {
                 offset + done as u64,
                 range.len() - done,
             );
-            done += match write_from(to, addr, left, offset) {
-                Ok(0) | Err(Errno::EFAULT) => {
-                    // The page is not readable (or its memory is lost: then this fails, too).
-                    let mut bounce = [0; BOUNCE];
-                    let part = &mut bounce[..left.min(BOUNCE)];
-                    self.file.read_exact_at(part, addr as u64)?;
-                    to.write_at(part, offset)?;
-                    part.len()
-                }
+            done += match write_from(to, &[piece(addr, left)], offset) {
+                Ok(0) | Err(Errno::EFAULT) => self.copy_unreadable(addr, left, to, offset)?,
                 Ok(copied) => copied,
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(errno.into()),
             };
         }
         Ok(())
+    }
+
+    /// Copies all of `ranges`, as [`Self::copy_out`] would, one behind the other to the beginning of `to`. Few system calls for many ranges; allocates.
+    pub fn gather_out(
+        &self,
+        within: &Reservation,
+        ranges: &[HostRange],
+        to: &MemFd,
+    ) -> io::Result<()> {
+        for range in ranges {
+            self.check(within, range.start(), range.len())?;
+        }
+        to.check(0, ranges.iter().map(|range| range.len() as u64).sum())?;
+        let mut pieces = Vec::with_capacity(PIECES.min(ranges.len()));
+        let mut rest = ranges.iter().copied();
+        let mut offset = 0;
+        loop {
+            pieces.extend(
+                rest.by_ref()
+                    .take(PIECES - pieces.len())
+                    .map(|range| piece(range.start(), range.len())),
+            );
+            let Some(first) = pieces.first() else {
+                return Ok(());
+            };
+            let copied = match write_from(to, &pieces, offset) {
+                Ok(0) | Err(Errno::EFAULT) => {
+                    let (addr, left) = (first.iov_base.addr(), first.iov_len);
+                    self.copy_unreadable(addr, left, to, offset)?
+                }
+                Ok(copied) => copied,
+                Err(Errno::EINTR) => 0,
+                Err(errno) => return Err(errno.into()),
+            };
+            offset += copied as u64;
+            drop_copied(&mut pieces, copied);
+        }
+    }
+
+    /// Copies the beginning of what the kernel cannot read as the program could (or its memory is lost: then this fails, too). Answers how many bytes.
+    fn copy_unreadable(
+        &self,
+        addr: usize,
+        len: usize,
+        to: &MemFd,
+        offset: u64,
+    ) -> io::Result<usize> {
+        let mut bounce = [0; BOUNCE];
+        let part = &mut bounce[..len.min(BOUNCE)];
+        self.file.read_exact_at(part, addr as u64)?;
+        to.write_at(part, offset)?;
+        Ok(part.len())
     }
 
     fn check(&self, within: &Reservation, addr: usize, len: usize) -> io::Result<()> {
@@ -100,11 +148,54 @@ impl ProcMem {
     }
 }
 
-/// `pwrite(2)` from memory that is no Rust object. Answers how many bytes were written.
-fn write_from(to: &MemFd, addr: usize, len: usize, offset: u64) -> nix::Result<usize> {
+fn piece(addr: usize, len: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: std::ptr::with_exposed_provenance_mut(addr),
+        iov_len: len,
+    }
+}
+
+/// Takes the first `bytes` bytes out of a list.
+fn drop_copied(pieces: &mut Vec<libc::iovec>, mut bytes: usize) {
+    let mut whole = 0;
+    while let Some(piece) = pieces.get(whole)
+        && piece.iov_len <= bytes
+    {
+        bytes -= piece.iov_len;
+        whole += 1;
+    }
+    pieces.drain(..whole);
+    if let Some(first) = pieces.first_mut() {
+        *first = piece(first.iov_base.addr() + bytes, first.iov_len - bytes);
+    }
+}
+
+/// `pwritev(2)` from memory that is no Rust object. Answers how many bytes were written.
+fn write_from(to: &MemFd, pieces: &[libc::iovec], offset: u64) -> nix::Result<usize> {
     let offset = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
-    let source = std::ptr::with_exposed_provenance(addr);
-    // SAFETY: the kernel only reads the memory, wherever it is, and answers EFAULT where it cannot; other threads may write it meanwhile.
-    let written = unsafe { libc::pwrite(to.as_fd().as_raw_fd(), source, len, offset) };
+    let count = pieces.len() as libc::c_int;
+    // SAFETY: (1) `pieces` is a live list of `count` iovecs; (2) the kernel only reads the memory that they name, wherever it is, and answers EFAULT where it cannot;
+    // other threads may write it meanwhile.
+    let written = unsafe { libc::pwritev(to.as_fd().as_raw_fd(), pieces.as_ptr(), count, offset) };
     Errno::result(written).map(|written| written.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copied_bytes_leave_a_list() {
+        let left = |bytes| {
+            let mut pieces = vec![piece(10, 4), piece(20, 8), piece(40, 2)];
+            drop_copied(&mut pieces, bytes);
+            let part = |piece: &libc::iovec| (piece.iov_base.addr(), piece.iov_len);
+            pieces.iter().map(part).collect::<Vec<_>>()
+        };
+        assert_eq!(left(0), [(10, 4), (20, 8), (40, 2)]);
+        assert_eq!(left(3), [(13, 1), (20, 8), (40, 2)]);
+        assert_eq!(left(4), [(20, 8), (40, 2)]);
+        assert_eq!(left(13), [(41, 1)]);
+        assert_eq!(left(14), []);
+    }
 }
