@@ -1,12 +1,14 @@
-//! Whether stores come in sequence, page after page: then the fault handler serves the pages ahead as well, as readahead does.
+//! Whether stores come in sequence, page after page: then the fault handler serves pages ahead of them as well, as readahead does.
 //!
-//! A fault costs about ten times what copying one page more costs. So each further fault of a sequence is answered for twice as many pages as the one before, up to a limit; a store
-//! anywhere else is answered for its page alone. Of what a sequence has been given it has thus stored to half at least, when it ends.
+//! A fault costs about ten times what copying one page more costs. So the longer a sequence has become, the more pages are served with each further fault of it, up to a limit; a store
+//! anywhere else is answered for its page alone. When a sequence ends, little has been served that it did not come to: memory for nothing.
 
 use std::cell::Cell;
 
 /// Sequences told apart at a time in one mapping.
 const SEQUENCES: usize = 4;
+/// A fault of a sequence is served with one page for so many that the sequence has had.
+const SHARE: u64 = 16;
 
 /// The sequences of stores in a mapping. Everything here happens with the family locked.
 #[derive(Default)]
@@ -15,37 +17,38 @@ pub(crate) struct Sequences {
     oldest: Cell<usize>,
 }
 
-/// The pages served last for a sequence.
 #[derive(Clone, Copy, Default)]
 struct Sequence {
+    start: u64,
+    /// The pages served last.
     first: u64,
     end: u64,
-    /// How many were wanted, which may be more than there were.
-    wanted: u64,
+}
+
+impl Sequence {
+    /// Also with a page inside of what was served: one before it may have been there already, which ends a copy.
+    fn goes_on_at(self, page: u64) -> bool {
+        self.first < page && page <= self.end
+    }
 }
 
 impl Sequences {
-    /// A thread stores to `page`, which had to be asked for. `serve` is told how many pages from there on should be served, at most `most`, and says how many will be. Returns that.
-    pub(crate) fn store(&self, page: u64, most: u64, serve: impl FnOnce(u64) -> u64) -> u64 {
-        // Also a page inside: one behind it may have been there already, which ends a copy.
-        let goes_on = |sequence: &Cell<Sequence>| {
-            (sequence.get().first + 1..=sequence.get().end).contains(&page)
-        };
-        let (place, wanted) = match self.seen.iter().position(goes_on) {
-            Some(place) => (place, (self.seen[place].get().wanted * 2).clamp(1, most)),
-            None => {
-                let place = self.oldest.get();
-                self.oldest.set((place + 1) % SEQUENCES);
-                (place, 1)
-            }
-        };
-        let served = serve(wanted);
-        self.seen[place].set(Sequence {
-            first: page,
-            end: page + served,
-            wanted,
+    /// A thread stores to `page`, and the store has faulted: how many pages to serve from there on, 1 to `most`.
+    pub(crate) fn store(&self, page: u64, most: u64) -> u64 {
+        let known = self.seen.iter().find(|seen| seen.get().goes_on_at(page));
+        let seen = known.unwrap_or_else(|| {
+            let oldest = self.oldest.get();
+            self.oldest.set((oldest + 1) % SEQUENCES);
+            &self.seen[oldest]
         });
-        served
+        let start = known.map_or(page, |known| known.get().start);
+        let pages = ((page - start) / SHARE).min(most).max(1);
+        seen.set(Sequence {
+            start,
+            first: page,
+            end: page + pages,
+        });
+        pages
     }
 }
 
@@ -53,20 +56,27 @@ impl Sequences {
 mod tests {
     use super::*;
 
+    const MOST: u64 = 64;
+
     #[test]
-    fn a_sequence_is_served_more_and_more() {
+    fn the_longer_a_sequence_the_more_is_served() {
         let sequences = Sequences::default();
-        let mut page = 100;
-        for expected in [1, 2, 4, 8, 8, 8] {
-            let served = sequences.store(page, 8, |wanted| wanted);
-            assert_eq!(served, expected);
+        let (start, mut page, mut faults) = (100, 100, 0);
+        while page < start + 10 * SHARE * MOST {
+            let served = sequences.store(page, MOST);
+            assert!((1..=MOST).contains(&served));
+            assert!(served == 1 || served * SHARE <= page - start);
             page += served;
+            faults += 1;
         }
-        // Less was there than wanted: that ends nothing.
-        assert_eq!(sequences.store(page, 8, |_| 3), 3);
-        assert_eq!(sequences.store(page + 3, 8, |wanted| wanted), 8);
-        // The last copy has met a page that was there.
-        assert_eq!(sequences.store(page + 7, 8, |wanted| wanted), 8);
+        assert!(faults < 300, "{faults}");
+        assert_eq!(sequences.store(page, MOST), MOST);
+        // Less was there than wanted, or a page was there that ends the copy: that ends no sequence.
+        assert_eq!(sequences.store(page + 3, 5), 5);
+        assert_eq!(sequences.store(page + 7, MOST), MOST);
+        // A step back or over a page does.
+        assert_eq!(sequences.store(page + 6, MOST), 1);
+        assert_eq!(sequences.store(page + 8 + MOST, MOST), 1);
     }
 
     #[test]
@@ -77,21 +87,23 @@ mod tests {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
-            assert_eq!(sequences.store(random >> 20, 64, |wanted| wanted), 1);
+            assert_eq!(sequences.store(random >> 20, MOST), 1);
         }
         // The same page again, which somebody else took away.
-        assert_eq!(sequences.store(5, 64, |wanted| wanted), 1);
-        assert_eq!(sequences.store(5, 64, |wanted| wanted), 1);
+        assert_eq!(sequences.store(5, MOST), 1);
+        assert_eq!(sequences.store(5, MOST), 1);
+        // The last page there can be.
+        assert_eq!(sequences.store(u64::MAX - 1, MOST), 1);
     }
 
     #[test]
     fn several_sequences_are_told_apart() {
         let sequences = Sequences::default();
-        let mut at = [0, 1000, 2000, 3000];
-        for expected in [1, 2, 4, 8, 16] {
-            for page in &mut at {
-                let served = sequences.store(*page, 64, |wanted| wanted);
-                assert_eq!(served, expected);
+        let mut at = [0, 1000, 2000, 3000].map(|start| (start, start));
+        for _ in 0..40 {
+            for (start, page) in &mut at {
+                let served = sequences.store(*page, MOST);
+                assert_eq!(served, ((*page - *start) / SHARE).max(1));
                 *page += served;
             }
         }
