@@ -284,9 +284,7 @@ impl Engine {
             return Ok(None);
         }
         let page_of = |part: &HostRange| ((part.start() - range.start()) / page_size()) as u64;
-        // Few pages of many: one behind the other, which takes less time and memory. If it is most of them a mapping of another clone may show the layer, so they are at
-        // their own places, as in a file of the memory's.
-        let sparse = pages < range.pages() / 2;
+        let sparse = Gathered::is_sparse(pages as u64, range.pages() as u64);
         let file = new_file(
             (if sparse {
                 pages * page_size()
@@ -826,9 +824,17 @@ impl Engine {
 const NEAR: u64 = 16;
 
 /// A layer of pages that have changed, and where in it each run of the memory's pages begins.
-struct Gathered {
+pub(crate) struct Gathered {
     layer: WideLayer,
     runs: Vec<(Range<u64>, u64)>,
+}
+
+impl Gathered {
+    /// Whether so many pages of a memory lie in a layer one behind the other, which takes less time and memory. If it is most of them a mapping may be made of the
+    /// layer, and they are at their own places, as in a file of the memory's.
+    pub(crate) fn is_sparse(pages: u64, of: u64) -> bool {
+        pages < of / 2
+    }
 }
 
 /// What a private mapping had of its own, see [`Engine::save_private`].

@@ -23,10 +23,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::hash::HashMap;
+use crate::hash::{HashMap, HashSet};
 use crate::lock::{Mutex, MutexGuard};
 use host_memory::page::{HostRange, page_size};
-use page_tree::{LayerId, MemoryId, Run, Tree, VmoId};
+use page_tree::{LayerId, MemoryId, Place, Run, Tree, VmoId, is_wasted};
 
 use crate::aspace::MappingId;
 use crate::engine::Engine;
@@ -72,8 +72,20 @@ pub(crate) struct CowPages {
     vmos: usize,
     pub(crate) resizable: bool,
     pub(crate) home: Home,
+    /// What the layers were when it was last seen to that they do not become too many.
+    pub(crate) layers: LayerUse,
     /// By mapping.
     pub(crate) regions: BTreeMap<MappingId, Region>,
+}
+
+/// How many layers a family has, and how much of them is of use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LayerUse {
+    pub(crate) layers: usize,
+    /// Pages of layers that somebody sees.
+    pub(crate) seen: u64,
+    /// Pages that nobody sees, of layers that are worth copying for that.
+    pub(crate) wasted: u64,
 }
 
 /// Where a memory keeps the pages that it changed.
@@ -172,10 +184,14 @@ impl FamilyState {
             parent.change(Signals::VMO_ZERO_CHILDREN, Signals::NONE);
         }
         let memory = self.tree.memory(vmo);
+        let parent = self.tree.parent(vmo).map(|parent| self.tree.memory(parent));
+        let layers = parent.and_then(|parent| self.find(parent));
+        let layers = layers.map_or_else(LayerUse::default, |parent| parent.layers);
         let pages = self.memories.entry(memory).or_insert(CowPages {
             vmos: 0,
             resizable,
             home: Home::None,
+            layers,
             regions: BTreeMap::new(),
         });
         pages.vmos += 1;
@@ -255,21 +271,47 @@ impl FamilyState {
         self.layers.get(&id).map(|sealed| &sealed.layer)
     }
 
-    /// How many pages lie in a layer; `None` for one that is not to be given up: a home, or a layer under a mapping.
-    pub(crate) fn spare(&self, id: LayerId) -> Option<u64> {
-        let mapped = |region: &Region| match &region.backing {
-            Backing::Private(plan) => plan.uses(id),
-            Backing::Shared => false,
-        };
-        if self
+    /// The layers that a mapping shows: not to be given up.
+    pub(crate) fn mapped_layers(&self) -> HashSet<LayerId> {
+        let regions = self
             .memories
             .values()
-            .flat_map(|pages| pages.regions.values())
-            .any(mapped)
-        {
-            return None;
+            .flat_map(|pages| pages.regions.values());
+        let plans = regions.filter_map(|region| match &region.backing {
+            Backing::Private(plan) => Some(plan),
+            Backing::Shared => None,
+        });
+        let places = plans
+            .flat_map(|plan| plan.segments())
+            .map(|segment| segment.place);
+        let layers = places.filter_map(|place| match place {
+            Place::In(layer, _) => Some(layer),
+            Place::Zero => None,
+        });
+        layers.collect()
+    }
+
+    /// How many pages lie in a layer; `None` for one that is not to be given up: a home, or one that is `mapped`.
+    pub(crate) fn spare(&self, mapped: &HashSet<LayerId>, id: LayerId) -> Option<u64> {
+        let sealed = self.layers.get(&id).filter(|_| !mapped.contains(&id));
+        sealed.map(|sealed| sealed.held)
+    }
+
+    /// What use the layers are.
+    pub(crate) fn layer_use(&self, mapped: &HashSet<LayerId>) -> LayerUse {
+        let mut sum = LayerUse {
+            layers: self.layers.len(),
+            ..LayerUse::default()
+        };
+        for (id, seen) in self.tree.layers() {
+            sum.seen += seen;
+            if let Some(held) = self.spare(mapped, id)
+                && is_wasted(seen, held)
+            {
+                sum.wasted += held - seen;
+            }
         }
-        self.layers.get(&id).map(|sealed| sealed.held)
+        sum
     }
 
     pub(crate) fn layer_count(&self) -> usize {

@@ -86,13 +86,6 @@ impl Plan {
         &self.segments
     }
 
-    /// Whether a part of the mapping shows `layer`.
-    pub(crate) fn uses(&self, layer: LayerId) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| matches!(segment.place, Place::In(id, _) if id == layer))
-    }
-
     /// What the mapping shows at `page` as long as the process has no private page there.
     pub(crate) fn shows(&self, page: u64) -> Place {
         let after = self

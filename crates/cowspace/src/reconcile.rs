@@ -11,7 +11,7 @@ use page_tree::{LayerId, MemoryId, Place, Run};
 
 use crate::bounce::Bounce;
 use crate::content::Content;
-use crate::cut::{fail_closed, push_range};
+use crate::cut::{Gathered, fail_closed, push_range};
 use crate::engine::Engine;
 use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
 use crate::plan::advance;
@@ -348,29 +348,90 @@ impl FamilyState {
 
     /// Copies pages that this memory alone still sees, and that keep large layers alive, to one new layer.
     ///
-    /// Rounds of changing and cloning leave layers of which little is still seen, and a sealed layer gives nothing back before it dies.
+    /// Rounds of changing and cloning leave layers of which little is still seen, and a sealed layer gives nothing back before it dies. To find what is worth copying
+    /// takes a look at every run of the memory, so that is done only when enough has come together: else a round would cost more the more was changed before it.
     pub(crate) fn compact(&mut self, memory: MemoryId) -> Result<(), Status> {
         if self.layer_count() < COMPACT_FROM {
             return Ok(());
         }
-        let runs = self.tree.compactable(memory, &|id| self.spare(id));
+        let mapped = self.mapped_layers();
+        let now = self.layer_use(&mapped);
+        let last = &mut self.pages_mut(memory).layers;
+        // Other memories of the family look as well: less may be left than when this one looked.
+        last.layers = last.layers.min(now.layers);
+        last.wasted = last.wasted.min(now.wasted);
+        if now.layers < last.layers + MORE_LAYERS && now.wasted <= last.wasted + now.seen / 4 {
+            return Ok(());
+        }
+        let runs = self.tree.compactable(memory, &|id| self.spare(&mapped, id));
+        let copied = self.copy_to_layer(memory, runs);
+        self.pages_mut(memory).layers = self.layer_use(&mapped);
+        copied
+    }
+
+    /// Copies runs of a memory to a new layer, in which they are found from now on.
+    fn copy_to_layer(&mut self, memory: MemoryId, runs: Vec<Run>) -> Result<(), Status> {
         if runs.is_empty() {
             return Ok(());
         }
         let size = page_size() as u64;
-        let file = WideFile::new(self.tree.pages(memory) * size);
-        self.copy_runs(&runs, &file)?;
+        let end = self.tree.pages(memory);
+        let held = runs.iter().map(|run| run.pages.end - run.pages.start).sum();
+        let sparse = Gathered::is_sparse(held, end);
+        let file = WideFile::new(if sparse { held } else { end } * size);
+        let places = if sparse {
+            self.gather_runs(&runs, &file)?
+        } else {
+            self.copy_runs(&runs, &file)?;
+            runs.iter().map(|run| run.pages.start).collect()
+        };
         let Ok(layer) = file.seal() else {
             return Err(Status::NO_MEMORY);
         };
         let id = new_layer_id();
-        let held = runs.iter().map(|run| run.pages.end - run.pages.start).sum();
         self.add_layer(id, Arc::new(layer), held);
-        for run in runs {
-            let first = run.pages.start;
-            self.tree.relocate(memory, run.pages, id, first);
+        for (run, place) in runs.into_iter().zip(places) {
+            self.tree.relocate(memory, run.pages, id, place);
         }
         Ok(())
+    }
+
+    /// Copies runs that lie in layers one behind the other to the beginning of a file; gives the page of it at which each begins.
+    fn gather_runs(&self, runs: &[Run], file: &WideFile) -> Result<Vec<u64>, Status> {
+        let size = page_size() as u64;
+        let mut bounce = Bounce::new()?;
+        let room = bounce.bytes().len() as u64 / size;
+        let mut places = Vec::with_capacity(runs.len());
+        // Pages that are in the file, and those behind them that are still in the buffer.
+        let (mut written, mut waiting) = (0, 0);
+        let write = |bytes: &[u8], page: u64| {
+            file.write_at(bytes, page * size)
+                .map_err(no_memory("writing a file"))
+        };
+        for run in runs {
+            places.push(written + waiting);
+            let mut at = run.pages.start;
+            while at < run.pages.end {
+                if waiting == room {
+                    write(bounce.bytes(), written)?;
+                    written += waiting;
+                    waiting = 0;
+                }
+                let pages = (run.pages.end - at).min(room - waiting);
+                let Place::In(id, from) = advance(run.place, at - run.pages.start) else {
+                    return Err(Status::INTERNAL);
+                };
+                let layer = self.layer(id).ok_or(Status::INTERNAL)?;
+                let part = (waiting * size) as usize..((waiting + pages) * size) as usize;
+                layer
+                    .read_at(&mut bounce.all()[part], from * size)
+                    .map_err(no_memory("reading a layer"))?;
+                waiting += pages;
+                at += pages;
+            }
+        }
+        write(&bounce.bytes()[..(waiting * size) as usize], written)?;
+        Ok(places)
     }
 
     /// Copies all that lies in layers of what the memory sees to the same places in a file.
@@ -410,3 +471,5 @@ impl FamilyState {
 
 /// A family with fewer layers than this is left alone.
 const COMPACT_FROM: usize = 8;
+/// So many layers must have come before it is looked for those that are worth copying together.
+const MORE_LAYERS: usize = 16;

@@ -32,7 +32,11 @@ impl Tree {
     }
 
     fn end_memory(&mut self, leaf: Key) {
-        let above = self.seen_above(leaf, 0..self.nodes[leaf].pages());
+        let above = self
+            .perhaps_alone(leaf)
+            .into_iter()
+            .flat_map(|pages| self.seen_above(leaf, pages))
+            .collect();
         let node = self.nodes.remove(leaf);
         self.layers.release_all(node.runs.layers());
 

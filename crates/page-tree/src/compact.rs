@@ -20,6 +20,12 @@ use crate::runs::{Place, Run};
 use crate::shows::Shows;
 use crate::tree::Tree;
 
+/// Whether a layer of `held` pages, of which `referred` are referred to, is worth copying for what that gives back.
+#[must_use]
+pub fn is_wasted(referred: u64, held: u64) -> bool {
+    referred < held.div_ceil(2)
+}
+
 impl Tree {
     /// The runs of `v`, in its coordinates and in order, that should be copied into one new layer; none if that is not worth it.
     ///
@@ -80,7 +86,7 @@ impl Tree {
         for (&layer, &seen) in seen_pages {
             let Some(held) = held(layer) else { continue };
             let referred = self.layers.counts.pages(layer);
-            if referred < held.div_ceil(2) {
+            if is_wasted(referred, held) {
                 chosen.insert(layer);
                 copied += seen;
             } else if seen == referred {

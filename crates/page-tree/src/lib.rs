@@ -99,6 +99,7 @@ mod tidy;
 mod tree;
 
 pub use attribution::Attribution;
+pub use compact::is_wasted;
 pub use layers::LayerId;
 pub use resolve::Runs;
 pub use runs::{Place, Run};

@@ -65,6 +65,11 @@ impl RunMap {
         self.pieces.is_empty()
     }
 
+    /// The number of runs.
+    pub(crate) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// The counts of the layers referred to.
     pub(crate) fn layers(&self) -> &LayerCounts {
         &self.layers
