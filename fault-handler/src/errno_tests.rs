@@ -13,7 +13,7 @@ use crate::install::Installer;
 use crate::serve::ATTEMPTS;
 use crate::stats::Stats;
 use crate::testing::Call::{Continue, Copy, Poison, ReadEmpty, Unprotect, Zeropage};
-use crate::testing::{Answer, Call, Fake, aborts};
+use crate::testing::{Answer, BELL, Call, Fake, aborts};
 use crate::threads::SleepingThreads;
 
 const AGAIN: Result<(), UffdError> = Err(UffdError::Again { done: 0 });
@@ -577,4 +577,109 @@ fn stop_without_a_fault() {
     assert_ne!(handler.tid(), nix::unistd::gettid().as_raw());
     assert_eq!(handler.stop(), Stats::default());
     drop(spawn(&fake, copy));
+}
+
+/// With nothing to try again the handler waits in the read itself: no read is in vain.
+#[test]
+fn a_fault_is_one_read() {
+    let fake = Fake::new([]);
+    let handler = spawn(&fake, copy);
+    let records = handler.record(1);
+    for page in PAGE..PAGE + 3 {
+        fake.fault(FaultKind::Missing, [page]);
+        records.recv().unwrap();
+    }
+    handler.stop();
+    let copies = [0, 1, 2].map(|page| Copy(PAGE + page, Protect::Write));
+    assert_eq!(fake.calls(), copies);
+}
+
+/// A fault is announced and vanishes when its thread gets a signal. A read that waited for it would hold up what is in the ring.
+#[test]
+fn a_fault_that_vanishes_does_not_hold_up_the_ring() {
+    let fake = Fake::new([AGAIN; 100]);
+    let handler = spawn(&fake, copy);
+    let records = handler.record(1);
+    fake.fault(FaultKind::Missing, [PAGE]);
+    while records.is_empty() {
+        fake.vanish();
+    }
+    assert_eq!(records.recv().unwrap().outcome, OutcomeKind::Copied);
+    assert_eq!(handler.stop().put_off, 100);
+}
+
+#[test]
+fn bell_is_no_fault() {
+    let fake = Fake::new([]);
+    let handler = spawn(&fake, |_, _| panic!("the bell is not the resolver's"));
+    let records = handler.record(1);
+    assert_eq!(handler.stats(), Stats::default());
+    assert_eq!(handler.stop(), Stats::default());
+    assert_eq!(records.iter().count(), 0);
+    assert_eq!(fake.calls(), []);
+}
+
+#[test]
+fn bell_eagain_and_enomem_are_tried_again() {
+    let fake = Fake::new([]);
+    let handler = spawn(&fake, copy);
+    let more_than_a_fault = 3 * ATTEMPTS as usize;
+    for result in [AGAIN, NO_MEMORY] {
+        fake.script_bell(std::iter::repeat_n(result, more_than_a_fault));
+        assert_eq!(handler.stats(), Stats::default());
+        assert_eq!(fake.bell_script_left(), 0);
+    }
+    // Faults are served all the while.
+    fake.script_bell(std::iter::repeat_n(NO_MEMORY, more_than_a_fault));
+    fake.fault(FaultKind::Missing, [PAGE]);
+    let stats = handler.stop();
+    assert_eq!((stats.all.counts.copied, stats.put_off), (1, 0));
+}
+
+#[test]
+fn bell_eexist_wakes() {
+    for result in [EXISTS, GONE] {
+        let fake = Fake::new([]);
+        let handler = spawn(&fake, copy);
+        fake.script_bell([result]);
+        handler.stats();
+        assert_eq!(fake.ioctls(), [Call::Wake(BELL)]);
+    }
+}
+
+#[test]
+fn bell_other_aborts() {
+    let name = "errno_tests::bell_other_aborts";
+    aborts(name, "cannot answer the bell: ", || {
+        let fake = Fake::new([]);
+        let handler = spawn(&fake, copy);
+        fake.script_bell([EINVAL]);
+        handler.stats();
+    });
+}
+
+/// More of them than fit into the channel, with faults in the ring and without.
+#[test]
+fn every_request_is_answered() {
+    let again = std::iter::repeat_n([AGAIN, AGAIN, Ok(())], 1_000).flatten();
+    let fake = Fake::new(again);
+    let handler = spawn(&fake, copy);
+    std::thread::scope(|scope| {
+        for asker in 0..8 {
+            let (handler, fake) = (&handler, &fake);
+            scope.spawn(move || {
+                for round in 0..50 {
+                    fake.fault(FaultKind::Missing, [PAGE + asker]);
+                    if round % 10 == 0 {
+                        handler.record(1);
+                    } else {
+                        handler.stats();
+                    }
+                }
+            });
+        }
+    });
+    // All have been read when the last is: but those in the ring may be let go as it stops.
+    let counts = handler.stop().all.counts;
+    assert_eq!(counts.total(), 8 * 50);
 }

@@ -1,16 +1,17 @@
 //! Starting, asking and stopping the handler thread.
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use host_memory::uffd::Uffd;
-use nix::sys::eventfd::EventFd;
 
 use crate::fail;
 use crate::fault::Resolver;
+use crate::kernel::Kernel;
 use crate::placement::Placement;
 use crate::record::FaultRecord;
 use crate::serve::Control;
@@ -28,10 +29,10 @@ pub struct Options {
 ///
 /// The userfaultfd stays open as long as anybody holds it; a range that is still registered when the handler has stopped is attended by nobody, and whoever touches a
 /// missing page of it waits for ever. So unregister first.
-#[derive(Debug)]
 pub struct FaultHandler {
     control: Sender<Control>,
-    bell: Arc<EventFd>,
+    /// For its bell.
+    kernel: Arc<dyn Kernel>,
     tid: i32,
     /// Taken when they are joined.
     threads: Option<Threads>,
@@ -42,7 +43,7 @@ impl FaultHandler {
     ///
     /// # Errors
     ///
-    /// Those of eventfd(2) and of starting a thread.
+    /// Those of starting a thread, and of mapping and registering a page.
     pub fn spawn(
         uffd: Arc<Uffd>,
         resolver: Arc<dyn Resolver>,
@@ -54,12 +55,12 @@ impl FaultHandler {
     /// The handler of threads that have been given something to serve.
     pub(crate) fn new(
         control: Sender<Control>,
-        bell: Arc<EventFd>,
+        kernel: Arc<dyn Kernel>,
         threads: Threads,
     ) -> FaultHandler {
         FaultHandler {
             control,
-            bell,
+            kernel,
             tid: threads.tid,
             threads: Some(threads),
         }
@@ -108,12 +109,12 @@ impl FaultHandler {
         self.threads.as_ref().is_none_or(Threads::is_forked)
     }
 
-    /// Hands a request to the handler. In a forked copy it is dropped: there the bell is the parent's, and nobody is on the channel's other end.
+    /// Hands a request to the handler, and waits until it is about to look at it. In a forked copy it is dropped: there nobody serves the bell's page, and nobody is on the channel's
+    /// other end.
     fn ask(&self, control: Control) {
         // An error means that the handler has ended, and then so has the process.
         if !self.is_forked() && self.control.send(control).is_ok() {
-            // The bell can only be full of rings (EAGAIN), and then it is heard too.
-            let _ = self.bell.write(1);
+            self.kernel.ring();
         }
     }
 
@@ -122,6 +123,12 @@ impl FaultHandler {
         let meter = self.threads.take()?.join();
         tracing::debug!(tid = self.tid, "fault handler stopped");
         meter
+    }
+}
+
+impl fmt::Debug for FaultHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultHandler({})", self.tid)
     }
 }
 

@@ -1,17 +1,26 @@
-//! The seam between the handler and the kernel: what the handler asks of a userfaultfd. Tests put a stand-in here that fails by script.
+//! The seam between the handler and the kernel: what the handler asks of a userfaultfd, and how others wake it. Tests put a stand-in here that fails by script.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use host_memory::page::HostRange;
 use host_memory::uffd::{CopyFrom, Events, Protect, Uffd, UffdError, Wake};
 
+use crate::bell::Bell;
+
 /// A userfaultfd as the handler uses it. Ranges are of registered memory; whatever succeeds wakes, but for [`Kernel::unprotect`], which is told.
 pub(crate) trait Kernel: Send + Sync {
-    /// What becomes readable when a message waits.
+    /// What becomes readable when a message waits, while reads do not wait for one.
     fn as_fd(&self) -> BorrowedFd<'_>;
+    /// [`Uffd::set_blocking`].
+    fn set_blocking(&self, blocking: bool) -> io::Result<()>;
     /// [`Uffd::read_events`].
     fn read_events(&self, events: &mut Events) -> io::Result<()>;
+    /// The page whose faults mean that somebody asks something.
+    fn bell(&self) -> HostRange;
+    /// [`Bell::ring`].
+    fn ring(&self);
     /// [`Uffd::copy`].
     fn copy(&self, dst: usize, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError>;
     /// [`Uffd::zeropage`].
@@ -26,36 +35,61 @@ pub(crate) trait Kernel: Send + Sync {
     fn wake(&self, range: HostRange) -> Result<(), UffdError>;
 }
 
-impl Kernel for Uffd {
+/// The real one.
+pub(crate) struct Served {
+    uffd: Arc<Uffd>,
+    bell: Bell,
+}
+
+impl Served {
+    pub(crate) fn new(uffd: Arc<Uffd>) -> io::Result<Served> {
+        let bell = Bell::new(&uffd)?;
+        Ok(Served { uffd, bell })
+    }
+}
+
+impl Kernel for Served {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        AsFd::as_fd(self)
+        self.uffd.as_fd()
+    }
+
+    fn set_blocking(&self, blocking: bool) -> io::Result<()> {
+        self.uffd.set_blocking(blocking)
     }
 
     fn read_events(&self, events: &mut Events) -> io::Result<()> {
-        Uffd::read_events(self, events)
+        self.uffd.read_events(events)
+    }
+
+    fn bell(&self) -> HostRange {
+        self.bell.page()
+    }
+
+    fn ring(&self) {
+        self.bell.ring();
     }
 
     fn copy(&self, dst: usize, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
-        Uffd::copy(self, dst, src, protect, Wake::Wake)
+        self.uffd.copy(dst, src, protect, Wake::Wake)
     }
 
     fn zeropage(&self, range: HostRange) -> Result<(), UffdError> {
-        Uffd::zeropage(self, range, Wake::Wake)
+        self.uffd.zeropage(range, Wake::Wake)
     }
 
     fn continue_(&self, range: HostRange, protect: Protect) -> Result<(), UffdError> {
-        Uffd::continue_(self, range, protect, Wake::Wake)
+        self.uffd.continue_(range, protect, Wake::Wake)
     }
 
     fn unprotect(&self, range: HostRange, wake: Wake) -> Result<(), UffdError> {
-        self.write_protect(range, Protect::None, wake)
+        self.uffd.write_protect(range, Protect::None, wake)
     }
 
     fn poison(&self, range: HostRange) -> Result<(), UffdError> {
-        Uffd::poison(self, range, Wake::Wake)
+        self.uffd.poison(range, Wake::Wake)
     }
 
     fn wake(&self, range: HostRange) -> Result<(), UffdError> {
-        Uffd::wake(self, range)
+        self.uffd.wake(range)
     }
 }

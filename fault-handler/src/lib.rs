@@ -7,8 +7,8 @@
 //!     │ page is not mapped
 //!     ├──────────────────────────▶ queues a message,
 //!     ┆ waits                      marks the descriptor
-//!     ┆                            readable ──────────────────▶ poll returns
-//!     ┆                                                         read: a batch of messages      woken
+//!     ┆                            readable ──────────────────▶ read returns:
+//!     ┆                                                         a batch of messages            woken
 //!     ┆                                                         Resolver::resolve(&fault, ..)    │
 //!     ┆                                                           looks up, holds what keeps     │
 //!     ┆                                                           the bytes alive, and calls     ▼
@@ -44,6 +44,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bell;
 #[cfg(test)]
 mod errno_tests;
 mod fail;

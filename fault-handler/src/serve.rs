@@ -1,31 +1,31 @@
 //! The handler thread's loop.
 //!
 //! ```text
-//!        ┌────────────▶ wait: poll on userfaultfd and control
-//!        │                │
-//!        │              read everything, batch by batch; each fault is resolved
+//!        ┌────────────▶ read, which waits; each fault is resolved
 //!        │                │                  EAGAIN, no memory ──▶ ring
-//!        │              resolve anew what was in the ring before ◀────┘
+//!        │              as long as the ring is not empty:             │
+//!        │                wait for a while, read everything           │
+//!        │                resolve anew what was in the ring before ◀──┘
 //!        │                │
-//!        └── control: statistics, recorder, stop
+//!        └── the bell's page was among the faults: map it, and obey (statistics, recorder, stop)
 //! ```
+//!
+//! With something to try again a read must not wait: a fault that poll(2) has announced is gone when its thread gets a signal.
 //!
 //! A fault in the ring is resolved anew only after the descriptor was read empty once more: EAGAIN means that somebody waits for his event to be read, and the kernel
 //! hands out page faults before events. (New faults cannot keep that away for ever: each thread has one at a time, and those in the ring wait.)
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use host_memory::page::{HostRange, page_size};
-use host_memory::uffd::{Event, Events, FaultKind};
+use host_memory::uffd::{Event, Events, FaultKind, UffdError};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{sched_getcpu, sched_yield};
-use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
 use crate::fail;
@@ -69,14 +69,17 @@ pub(crate) struct Server {
     resolver: Arc<dyn Resolver>,
     desk: Desk,
     events: Events,
+    /// Whether reading waits.
+    blocking: bool,
     ring: VecDeque<Pending>,
-    /// Rounds in a row in which the ring was not empty.
+    /// Somebody waits for the bell's page.
+    rung: bool,
+    /// Rounds in a row in which there was something to try again.
     rounds: u32,
     follower: Follower,
     meter: Box<Meter>,
     recorder: Option<Sender<FaultRecord>>,
     control: Receiver<Control>,
-    bell: Arc<EventFd>,
     started: Instant,
 }
 
@@ -87,34 +90,34 @@ impl Server {
         desk: Desk,
         follower: Follower,
         control: Receiver<Control>,
-        bell: Arc<EventFd>,
     ) -> Server {
         Server {
             kernel,
             resolver,
             desk,
             events: Events::with_capacity(BATCH),
+            blocking: false,
             ring: empty_ring(),
+            rung: false,
             rounds: 0,
             follower,
             meter: Meter::new(),
             recorder: None,
             control,
-            bell,
             started: Instant::now(),
         }
     }
 
-    /// Serves until it is told to stop. An error is one of poll or read, after which no fault could be served.
+    /// Serves until it is told to stop. An error is one of poll, read or fcntl, after which no fault could be served.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         loop {
-            let rung = self.wait()?;
+            self.wait()?;
             let put_off = self.ring.len();
-            self.drain()?;
+            self.read()?;
             self.work_ring(put_off);
-            if rung && self.obey() {
+            if self.answer_bell() && self.obey() {
                 self.desert();
-                return Ok(());
+                return self.kernel.set_blocking(false);
             }
         }
     }
@@ -124,30 +127,35 @@ impl Server {
         self.meter
     }
 
-    /// Waits for a message or the bell; with faults in the ring only for a while, the longer the longer they are there. Returns whether the bell rang.
-    fn wait(&mut self) -> io::Result<bool> {
-        let timeout = if self.ring.is_empty() {
-            None
-        } else if self.rounds < 4 {
+    /// With something to try again: waits for a message, but only for a while, the longer the longer that is so. Else the next read does.
+    fn wait(&mut self) -> io::Result<()> {
+        let idle = self.ring.is_empty() && !self.rung;
+        if self.blocking != idle {
+            self.kernel.set_blocking(idle)?;
+            self.blocking = idle;
+        }
+        if idle {
+            self.rounds = 0;
+            return Ok(());
+        }
+        self.rounds = self.rounds.saturating_add(1);
+        let timeout = if self.rounds < 4 {
             // Whoever changes the address space needs a CPU to go on.
             let _ = sched_yield();
-            Some(TimeSpec::new(0, 0))
+            TimeSpec::new(0, 0)
         } else {
-            Some(Duration::from_micros(50 << (self.rounds - 4).min(5)).into())
+            Duration::from_micros(50 << (self.rounds - 4).min(5)).into()
         };
-        let mut fds = [
-            PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
-        ];
-        match ppoll(&mut fds, timeout, None) {
-            Ok(_) => Ok(fds[1].any().unwrap_or(false)),
-            Err(Errno::EINTR) => Ok(false),
+        let mut message = [PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut message, Some(timeout), None) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Reads until nothing waits, and resolves each fault.
-    fn drain(&mut self) -> io::Result<()> {
+    /// Reads and resolves: until nothing waits, or where reading waits, one batch.
+    fn read(&mut self) -> io::Result<()> {
+        let bell = self.kernel.bell();
         loop {
             self.kernel.read_events(&mut self.events)?;
             let woken = Instant::now();
@@ -163,6 +171,10 @@ impl Server {
                     continue;
                 };
                 let start = address - address % page_size();
+                if start == bell.start() {
+                    self.rung = true;
+                    continue;
+                }
                 // The last page of the address space is nobody's.
                 let Some(page) = HostRange::new(start, page_size()) else {
                     continue;
@@ -184,7 +196,7 @@ impl Server {
             if let Some(tid) = thread {
                 self.follower.follow(tid, woken);
             }
-            if !self.events.is_full() {
+            if self.blocking || !self.events.is_full() {
                 return Ok(());
             }
         }
@@ -197,11 +209,26 @@ impl Server {
                 self.serve(pending);
             }
         }
-        self.rounds = if self.ring.is_empty() {
-            0
-        } else {
-            self.rounds.saturating_add(1)
+    }
+
+    /// Maps the bell's page if somebody waits for it. Whether that is done: then the requests are to be looked at, see bell.rs.
+    fn answer_bell(&mut self) -> bool {
+        if !self.rung {
+            return false;
+        }
+        let page = self.kernel.bell();
+        let result = match self.kernel.zeropage(page) {
+            // It is there: a signal has interrupted who waited, whose fault came again. Or the process is dying.
+            Err(UffdError::Exists | UffdError::Gone) => self.kernel.wake(page),
+            result => result,
         };
+        match result {
+            Ok(()) => self.rung = false,
+            // Not poisoned, however long there is no memory: who asks can wait.
+            Err(UffdError::Again { .. } | UffdError::NoMemory) => {}
+            Err(error) => fail::abort(format_args!("cannot answer the bell: {error}")),
+        }
+        !self.rung
     }
 
     /// Resolves a fault, and sees to it that it ends or is in the ring.
@@ -293,8 +320,6 @@ impl Server {
 
     /// Does what was asked; whether that is to stop.
     fn obey(&mut self) -> bool {
-        // Before the requests are looked for: a bell that rings afterwards is heard at the next wait.
-        let _ = self.bell.read();
         self.meter.reports_dropped = self.desk.reports_dropped();
         while let Ok(control) = self.control.try_recv() {
             // To wake who waits for an answer, or for records, the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.

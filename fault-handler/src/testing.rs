@@ -5,20 +5,23 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use host_memory::page::{HostRange, page_size};
 use host_memory::uffd::{CopyFrom, Event, Events, FaultKind, Protect, UffdError, Wake};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use std::sync::Mutex;
 
 use crate::fault::{Fault, Outcome, Resolver};
 use crate::install::Installer;
 use crate::kernel::Kernel;
 
-/// What the handler asked of the kernel. Ranges as (page number, pages), counted from address 0.
+/// The bell's page; not one that faults.
+pub(crate) const BELL: usize = 7;
+
+/// What the handler asked of the kernel, but for what concerns the bell. Ranges as (page number, pages), counted from address 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     /// A read that found nothing.
@@ -35,6 +38,9 @@ pub(crate) enum Call {
 pub(crate) struct Fake {
     readable: EventFd,
     state: Mutex<State>,
+    /// Held by who rings.
+    turn: Mutex<()>,
+    bell_mapped: Condvar,
 }
 
 #[derive(Default)]
@@ -44,7 +50,11 @@ struct State {
     /// Answers of wake, which are not part of the script.
     wake: Option<UffdError>,
     read_fails: bool,
+    blocking: bool,
     calls: Vec<Call>,
+    /// Results of mapping the bell's page, which are not part of the script.
+    bell_script: VecDeque<Result<(), UffdError>>,
+    bell_is_mapped: bool,
 }
 
 impl Fake {
@@ -57,7 +67,28 @@ impl Fake {
         Arc::new(Fake {
             readable: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap(),
             state: Mutex::new(state),
+            turn: Mutex::new(()),
+            bell_mapped: Condvar::new(),
         })
+    }
+
+    /// The next attempts to map the bell's page give these results.
+    pub(crate) fn script_bell(&self, results: impl IntoIterator<Item = Result<(), UffdError>>) {
+        self.state
+            .lock()
+            .expect("no panic")
+            .bell_script
+            .extend(results);
+    }
+
+    /// How many results are left of [`Fake::script_bell`].
+    pub(crate) fn bell_script_left(&self) -> usize {
+        self.state.lock().expect("no panic").bell_script.len()
+    }
+
+    /// Says that a message waits, and there is none: its thread got a signal.
+    pub(crate) fn vanish(&self) {
+        self.readable.write(1).unwrap();
     }
 
     /// From now on waking fails.
@@ -116,24 +147,52 @@ impl Kernel for Fake {
         self.readable.as_fd()
     }
 
+    fn set_blocking(&self, blocking: bool) -> io::Result<()> {
+        self.state.lock().expect("no panic").blocking = blocking;
+        Ok(())
+    }
+
     fn read_events(&self, events: &mut Events) -> io::Result<()> {
         events.clear();
-        let mut state = self.state.lock().expect("no panic");
-        if state.read_fails {
-            return Err(io::ErrorKind::Other.into());
+        loop {
+            let mut state = self.state.lock().expect("no panic");
+            if state.read_fails {
+                return Err(io::ErrorKind::Other.into());
+            }
+            while !events.is_full()
+                && let Some(event) = state.events.pop_front()
+            {
+                events.push(event);
+            }
+            if state.events.is_empty() {
+                let _ = self.readable.read();
+            }
+            if !events.as_slice().is_empty() {
+                return Ok(());
+            }
+            if !state.blocking {
+                state.calls.push(Call::ReadEmpty);
+                return Ok(());
+            }
+            drop(state);
+            let mut message = [PollFd::new(self.readable.as_fd(), PollFlags::POLLIN)];
+            poll(&mut message, PollTimeout::NONE)?;
         }
-        while !events.is_full()
-            && let Some(event) = state.events.pop_front()
-        {
-            events.push(event);
-        }
-        if events.as_slice().is_empty() {
-            state.calls.push(Call::ReadEmpty);
-        }
-        if state.events.is_empty() {
-            let _ = self.readable.read();
-        }
-        Ok(())
+    }
+
+    fn bell(&self) -> HostRange {
+        HostRange::new(BELL * page_size(), page_size()).expect("it does not wrap around")
+    }
+
+    fn ring(&self) {
+        let _turn = self.turn.lock().expect("no panic");
+        self.state.lock().expect("no panic").bell_is_mapped = false;
+        self.fault(FaultKind::Missing, [BELL]);
+        let state = self.state.lock().expect("no panic");
+        let mapped = self
+            .bell_mapped
+            .wait_while(state, |state| !state.bell_is_mapped);
+        drop(mapped.expect("no panic"));
     }
 
     fn copy(&self, dst: usize, _src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
@@ -141,6 +200,15 @@ impl Kernel for Fake {
     }
 
     fn zeropage(&self, range: HostRange) -> Result<(), UffdError> {
+        if number(range.start()) == BELL {
+            let mut state = self.state.lock().expect("no panic");
+            let result = state.bell_script.pop_front().unwrap_or(Ok(()));
+            if matches!(result, Ok(()) | Err(UffdError::Exists | UffdError::Gone)) {
+                state.bell_is_mapped = true;
+                self.bell_mapped.notify_all();
+            }
+            return result;
+        }
         self.call(Call::Zeropage(number(range.start())))
     }
 

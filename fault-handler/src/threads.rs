@@ -14,14 +14,13 @@ use crossbeam_channel::{Receiver, bounded};
 use host_memory::thread::BareThread;
 use host_memory::uffd::Uffd;
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{Pid, getpid, gettid};
 
 use crate::fault::Resolver;
 use crate::handler::{FaultHandler, Options, guard};
 use crate::install::Desk;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Served};
 use crate::placement::Follower;
 use crate::report::Reporter;
 use crate::serve::{Control, Server};
@@ -54,7 +53,6 @@ enum Work {
         resolver: Arc<dyn Resolver>,
         options: Options,
         requests: Receiver<Control>,
-        bell: Arc<EventFd>,
     },
     End,
 }
@@ -110,14 +108,14 @@ impl SleepingThreads {
     ///
     /// # Errors
     ///
-    /// Those of eventfd(2); `ESRCH` in a forked copy.
+    /// Those of mapping one page and registering it; `ESRCH` in a forked copy.
     pub fn serve(
         self,
         uffd: Arc<Uffd>,
         resolver: Arc<dyn Resolver>,
         options: Options,
     ) -> io::Result<FaultHandler> {
-        self.serve_on(uffd, resolver, options)
+        self.serve_on(Arc::new(Served::new(uffd)?), resolver, options)
     }
 
     /// The same for any [`Kernel`].
@@ -130,20 +128,17 @@ impl SleepingThreads {
         if self.is_forked() {
             return Err(Errno::ESRCH.into());
         }
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let bell = Arc::new(EventFd::from_flags(flags)?);
         // A few at a time; who asks more waits.
         let (control, requests) = bounded(4);
         let threads = self.0.take().ok_or(Errno::ESRCH)?;
         threads.order.give(Work::Serve {
-            kernel,
+            kernel: kernel.clone(),
             resolver,
             options,
             requests,
-            bell: bell.clone(),
         });
         tracing::debug!(tid = threads.tid, ?options, "fault handler started");
-        Ok(FaultHandler::new(control, bell, threads))
+        Ok(FaultHandler::new(control, kernel, threads))
     }
 }
 
@@ -221,11 +216,10 @@ impl Work {
                 resolver,
                 options,
                 requests,
-                bell,
             } => {
                 let follower = Follower::new(options.placement);
                 let desk = Desk::new(reporter);
-                let mut server = Server::new(kernel, resolver, desk, follower, requests, bell);
+                let mut server = Server::new(kernel, resolver, desk, follower, requests);
                 // The server outlives a panic, and so the userfaultfd stays open: else the kernel would fill in zeros before the process ends.
                 guard(|| server.run());
                 Some(server.into_meter())

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -18,6 +18,8 @@ use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::probe::Probe;
 use host_memory::reserve::{Reservation, Source};
 use host_memory::uffd::{Modes, Uffd, Wake};
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, gettid};
 
@@ -656,4 +658,182 @@ fn a_forked_copy_leaves_the_handler_alone() {
     assert_eq!(tell, [1]);
     assert_is_layer(&rig.bytes());
     assert_eq!(rig.stop().missing.counts.copied, PAGES as u64);
+}
+
+/// Installs a handler for a signal that interrupts what a thread waits for.
+fn on_signal(signal: Signal, handler: extern "C" fn(nix::libc::c_int)) {
+    let handler = SigHandler::Handler(handler);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handlers below do nothing but atomics, and nobody else here uses these signals.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+fn send(tid: i32, signal: Signal) {
+    let pid = nix::unistd::getpid().as_raw();
+    // SAFETY: passes integers, and the signal has a handler.
+    let sent =
+        unsafe { nix::libc::syscall(nix::libc::SYS_tgkill, pid, tid, signal as nix::libc::c_int) };
+    assert_eq!(sent, 0);
+}
+
+/// Whether the thread sleeps, in a system call or for a page.
+fn sleeps(tid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.starts_with('S')
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::yield_now();
+    }
+}
+
+extern "C" fn do_nothing(_: nix::libc::c_int) {}
+
+/// Requests from several threads, while others fault, memory is replaced (EAGAIN for every ioctl, the bell's too), and signals interrupt whoever waits: every request is answered, and every byte right.
+#[test]
+fn requests_are_answered_while_threads_fault_and_signals_interrupt() {
+    if !traced("requests_are_answered_while_threads_fault_and_signals_interrupt") {
+        return;
+    }
+    on_signal(Signal::SIGUSR1, do_nothing);
+    let (layer, file) = (layer(), memfd(PAGES));
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| install.copy_layer(&layer, offset(index), Protect::None),
+    );
+    let (done, quiet) = (AtomicBool::new(false), AtomicBool::new(false));
+    let threads = [const { AtomicI32::new(0) }; 5];
+    let goes_on = |me: &AtomicI32| {
+        me.store(gettid().as_raw(), Ordering::SeqCst);
+        !done.load(Ordering::SeqCst)
+    };
+    thread::scope(|scope| {
+        for me in &threads[..2] {
+            scope.spawn(|| {
+                while goes_on(me) {
+                    assert_is_layer(&rig.bytes());
+                }
+                // It gets signals as long as it lives.
+                wait_until(|| quiet.load(Ordering::SeqCst));
+            });
+        }
+        for me in &threads[2..] {
+            scope.spawn(|| {
+                let mut before = 0;
+                while goes_on(me) {
+                    let total = rig.handler.stats().all.counts.total();
+                    assert!(total >= before);
+                    before = total;
+                    rig.handler.record(1);
+                }
+                wait_until(|| quiet.load(Ordering::SeqCst));
+            });
+        }
+        scope.spawn(|| {
+            wait_until(|| threads.iter().all(|tid| tid.load(Ordering::SeqCst) != 0));
+            while !done.load(Ordering::SeqCst) {
+                for tid in &threads {
+                    send(tid.load(Ordering::SeqCst), Signal::SIGUSR1);
+                }
+                thread::yield_now();
+            }
+            quiet.store(true, Ordering::SeqCst);
+        });
+        for _ in 0..300 {
+            let file = memfd(PAGES);
+            let source = Source::Shared(&file, 0);
+            let len = rig.memory.range().len();
+            let prepared = rig.memory.prepare(len, source, RW).unwrap();
+            rig.uffd
+                .register(&prepared, prepared.range(), Modes::MISSING)
+                .unwrap();
+            rig.memory.install(prepared, rig.memory.range()).unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert_is_layer(&rig.bytes());
+    assert!(rig.stop().missing.counts.copied >= PAGES as u64);
+}
+
+static IN_SIGNAL: AtomicBool = AtomicBool::new(false);
+static LEAVE_SIGNAL: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn linger(_: nix::libc::c_int) {
+    IN_SIGNAL.store(true, Ordering::SeqCst);
+    while !LEAVE_SIGNAL.load(Ordering::SeqCst) {
+        std::hint::spin_loop();
+    }
+}
+
+/// A thread gets a signal while its fault waits to be read, and is away for long: the handler does not wait for that fault, and the thread's next try is served.
+#[test]
+fn a_fault_that_a_signal_takes_away_is_not_waited_for() {
+    if !traced("a_fault_that_a_signal_takes_away_is_not_waited_for") {
+        return;
+    }
+    on_signal(Signal::SIGUSR2, linger);
+    let (layer, file) = (layer(), memfd(PAGES));
+    let (busy, go) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (is_busy, may_go) = (busy.clone(), go.clone());
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        move |_, index, install| {
+            is_busy.store(true, Ordering::SeqCst);
+            wait_until(|| may_go.load(Ordering::SeqCst));
+            install.copy_layer(&layer, offset(index), Protect::None)
+        },
+    );
+    let tid = AtomicI32::new(0);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| assert_eq!(rig.bytes().load_u8(0), byte(0)));
+        wait_until(|| busy.load(Ordering::SeqCst));
+        scope.spawn(|| {
+            let bytes = rig.bytes();
+            tid.store(gettid().as_raw(), Ordering::SeqCst);
+            assert_eq!(bytes.load_u8(page_size()), byte(1));
+        });
+        wait_until(|| tid.load(Ordering::SeqCst) != 0 && sleeps(tid.load(Ordering::SeqCst)));
+        send(tid.load(Ordering::SeqCst), Signal::SIGUSR2);
+        wait_until(|| IN_SIGNAL.load(Ordering::SeqCst));
+        go.store(true, Ordering::SeqCst);
+        first.join().unwrap();
+        assert_eq!(rig.handler.stats().missing.counts.total(), 1);
+        LEAVE_SIGNAL.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(rig.stop().missing.counts.copied, 2);
+}
+
+/// The program keeps all of its memory from being given back, the bell's page too.
+#[test]
+fn requests_are_answered_where_memory_is_locked() {
+    if !traced("requests_are_answered_where_memory_is_locked") {
+        return;
+    }
+    let future = MlockAllFlags::MCL_FUTURE;
+    if let Err(errno) = mlockall(future) {
+        println!("SKIP requests_are_answered_where_memory_is_locked: mlockall: {errno}");
+        return;
+    }
+    let file = memfd(PAGES);
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        |_, _, install| install.copy_zeros(Protect::None),
+    );
+    assert_eq!(rig.handler.stats(), Stats::default());
+    assert_eq!(rig.handler.stats(), Stats::default());
+    rig.stop();
+    munlockall().unwrap();
 }

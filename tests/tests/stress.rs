@@ -449,6 +449,8 @@ impl Player<'_> {
         assert_eq!(info.size_bytes, at(PAGES));
         assert!(info.populated_bytes <= info.size_bytes, "{info:?}");
         cowspace::process_maps().expect("the maps");
+        // Waits for the fault handler, by a fault that only it can serve: also while another thread stops this one for a snapshot.
+        cowspace::fault_stats();
     }
 }
 

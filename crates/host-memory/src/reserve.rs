@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::libc::c_void;
 use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, MsFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect,
-    mremap, msync, munmap,
+    mremap, msync, munlock, munmap,
 };
 
 use crate::memfd::{self, Layer, MemFd};
@@ -146,6 +146,15 @@ impl Reservation {
     /// A page write-protected by a userfaultfd leaves a marker, so that it still is: [`Pagemap`](crate::pagemap::Pagemap) then takes it for a swapped page, until the protection is taken off.
     pub fn discard(&self, at: HostRange) -> io::Result<()> {
         self.advise(at, MmapAdvise::MADV_DONTNEED)
+    }
+
+    /// Takes back that the pages stay in memory, which `mlockall(2)` of the program may have asked for, and for which [`Reservation::discard`] answers `EINVAL`.
+    pub fn unlock(&self, at: HostRange) -> io::Result<()> {
+        let Some((start, len)) = self.part(at)? else {
+            return Ok(());
+        };
+        // SAFETY: 1. the range lies in the reservation, where no Rust object lies. 2. munlock(2) changes no byte.
+        unsafe { munlock(start, len.get()) }.map_err(io::Error::from)
     }
 
     /// Makes every page present for reading, as reads would, without giving any page a private copy (`MADV_POPULATE_READ`, Linux 5.14; kernels without it do nothing, and that is fine).

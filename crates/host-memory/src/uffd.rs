@@ -22,6 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::memfd::LayerPages;
 use crate::page::{HostRange, page_size};
@@ -139,7 +140,7 @@ impl CopyFrom<'_> {
     }
 }
 
-/// A userfaultfd, close-on-exec and non-blocking.
+/// A userfaultfd, close-on-exec, and non-blocking unless [`Uffd::set_blocking`] says otherwise.
 ///
 /// When the last descriptor of it closes, every waiting thread wakes and *the kernel resolves by itself*, with zeros where the engine had bytes: keep it open as long
 /// as a range is registered.
@@ -366,7 +367,21 @@ impl Uffd {
             .map_err(|errno| UffdError::new(errno, args.done))
     }
 
-    /// Reads what waits, at most one buffer full, into `events`; nothing if nothing waits. Never blocks.
+    /// Whether [`Uffd::read_events`] waits for a message. As long as it does, poll(2) answers POLLERR.
+    ///
+    /// It belongs to the open file, so a copy of the process made by fork(2) has the same.
+    ///
+    /// # Errors
+    ///
+    /// Those of fcntl(2): none for a descriptor that is open.
+    pub fn set_blocking(&self, blocking: bool) -> io::Result<()> {
+        let mut flags = OFlag::from_bits_retain(fcntl(self.as_fd(), FcntlArg::F_GETFL)?);
+        flags.set(OFlag::O_NONBLOCK, !blocking);
+        fcntl(self.as_fd(), FcntlArg::F_SETFL(flags))?;
+        Ok(())
+    }
+
+    /// Reads what waits, at most one buffer full, into `events`; nothing if nothing waits, but see [`Uffd::set_blocking`].
     ///
     /// The kernel hands out page faults before other events: read until the buffer is not full to have seen them all.
     ///
