@@ -131,7 +131,18 @@ fn check(snapshot: &[u8], least: &[u64]) -> Vec<u64> {
 ///
 /// If one of them is no consistent cut, or a write was lost.
 pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: usize) {
-    cuts(shape, policy, snapshots, &[]);
+    cuts(shape, policy, snapshots, &[], 0);
+}
+
+/// The same with first clones alone, of so many memories, each of them large: its file is sealed while threads go on.
+///
+/// # Panics
+///
+/// If one of them is no consistent cut, or a write was lost.
+pub fn first_snapshots_are_consistent_cuts(shape: Shape, policy: Policy, memories: usize) {
+    for _ in 0..memories {
+        cuts(shape, policy, 2, &[], LARGE);
+    }
 }
 
 /// The same, with a step of a program on other pages of the VMO before each snapshot.
@@ -140,12 +151,21 @@ pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: us
 ///
 /// If one of them is no consistent cut or shows other pages than it must, or a write was lost.
 pub fn snapshots_are_consistent_cuts_beside(shape: Shape, policy: Policy, program: &[Step]) {
-    cuts(shape, policy, program.len(), program);
+    cuts(shape, policy, program.len(), program, 0);
 }
 
-fn cuts(shape: Shape, policy: Policy, snapshots: usize, program: &[Step]) {
+/// Bytes that are written once, at the end of the memory.
+const LARGE: usize = 12 << 20;
+
+/// What page `page` of them holds; a hole now and then.
+fn filled(page: usize) -> u64 {
+    if page % 100 == 7 { 0 } else { page as u64 + 1 }
+}
+
+fn cuts(shape: Shape, policy: Policy, snapshots: usize, program: &[Step], more: usize) {
     let start = (WRITERS * (PAGES + 1) + 1) * page();
-    let len = start + OTHERS * page();
+    let filled_from = start + OTHERS * page();
+    let len = filled_from + more;
     let options = if shape == Shape::Resizable {
         VmoOptions::RESIZABLE
     } else {
@@ -167,6 +187,14 @@ fn cuts(shape: Shape, policy: Policy, snapshots: usize, program: &[Step]) {
                 .expect("read-only pages");
         }
     }
+    for n in (0..more / page()).filter(|n| filled(*n) != 0) {
+        memory(addresses[0], len).store_u64(filled_from + n * page(), filled(n));
+    }
+    let check_filled = |bytes: &[u8]| {
+        for (n, page) in bytes[filled_from..].chunks(page()).enumerate() {
+            assert_eq!(page[..8], filled(n).to_ne_bytes(), "page {n} of the rest");
+        }
+    };
     let mut others = Others::new(&vmo, addresses[0], start);
     let newest: [AtomicU64; WRITERS] = Default::default();
     let stop = AtomicBool::new(false);
@@ -190,6 +218,7 @@ fn cuts(shape: Shape, policy: Policy, snapshots: usize, program: &[Step]) {
             clone.read(&mut bytes, 0).expect("a clone can be read");
             let cut = check(&bytes, &least);
             others.check(&bytes);
+            check_filled(&bytes);
             // Some clones live on while more is written and cloned.
             if round % 10 == 0 {
                 kept.push((clone, cut));
@@ -208,6 +237,7 @@ fn cuts(shape: Shape, policy: Policy, snapshots: usize, program: &[Step]) {
     vmo.read(&mut bytes, 0).expect("the VMO can be read");
     check(&bytes, &least);
     others.check(&bytes);
+    check_filled(&bytes);
     for address in addresses {
         let mut shown = vec![0; len];
         memory(address, len).read(0, &mut shown);

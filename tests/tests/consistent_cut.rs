@@ -5,7 +5,8 @@
 
 use cowspace::Policy;
 use cowspace_tests::consistent_cut::{
-    Shape, snapshots_are_consistent_cuts, snapshots_are_consistent_cuts_beside, step,
+    Shape, first_snapshots_are_consistent_cuts, snapshots_are_consistent_cuts,
+    snapshots_are_consistent_cuts_beside, step,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -28,6 +29,23 @@ cuts! {
     native_two_mappings: Two, Native;
     native_resizable: Resizable, Native;
     native_pieces: Pieces, Native;
+}
+
+macro_rules! first_cuts {
+    ($($name:ident: $shape:ident, $policy:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            first_snapshots_are_consistent_cuts(Shape::$shape, Policy::$policy, 30);
+        })*
+    };
+}
+
+first_cuts! {
+    first_traced_one_mapping: One, Traced;
+    first_traced_two_mappings: Two, Traced;
+    first_traced_pieces: Pieces, Traced;
+    first_native_one_mapping: One, Native;
+    first_native_pieces: Pieces, Native;
 }
 
 proptest! {

@@ -8,7 +8,8 @@ use cowspace_tests::zircon::{can_read, can_write};
 use cowspace_tests::{RW, memory, page, unmap};
 
 const READ: VmarFlags = VmarFlags::PERM_READ;
-const PAGES: usize = 32;
+/// Enough that a first clone sets the mapping aside, or would like to.
+const PAGES: usize = 600;
 
 /// A mapping with each other page read-only: each is a kernel's mapping of its own.
 struct Comb {

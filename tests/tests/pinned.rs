@@ -11,9 +11,12 @@ use std::thread;
 
 use cowspace::{Policy, Status, TransferDataOptions, Vmar, Vmo, VmoChildOptions};
 use cowspace_tests::{RW, bytes_at, memory, page, unmap};
+use host_memory::access::Volatile;
 use host_memory::pin::Pinned;
+use rustix::pipe::{SpliceFlags, pipe, splice};
 
-const PAGES: usize = 40;
+/// Enough that a first clone would let threads go on before the file is sealed.
+const PAGES: usize = 600;
 /// The pinned pages.
 const FIRST: usize = 3;
 const COUNT: usize = 2;
@@ -49,7 +52,7 @@ impl Case {
                 .expect("a mapping")
         };
         let addresses: Vec<usize> = (0..maps).map(map).collect();
-        let pages: Vec<u8> = (0..PAGES).map(|p| p as u8 + 1).collect();
+        let pages: Vec<u8> = (0..PAGES).map(|p| (p % 99) as u8 + 1).collect();
         for p in (0..PAGES).filter(|p| *p != BUSY) {
             memory(addresses[0], len).write(p * page(), &vec![pages[p]; page()]);
         }
@@ -243,4 +246,105 @@ fn pinned_pages_are_not_moved() {
         }
         unmap(case.addresses[0], PAGES * page());
     }
+}
+
+/// The file of a VMO, by its length.
+fn file_of_length(len: usize) -> File {
+    let is_it = |path: &std::path::Path| {
+        std::fs::read_link(path).is_ok_and(|name| name.starts_with("/memfd:cowspace-vmo (deleted)"))
+            && path.metadata().is_ok_and(|file| file.len() == len as u64)
+    };
+    let path = std::fs::read_dir("/proc/self/fd")
+        .expect("/proc is there")
+        .map(|entry| entry.expect("a descriptor").path())
+        .find(|path| is_it(path));
+    File::open(path.expect("the VMO has a file")).expect("it can be opened again")
+}
+
+/// Counts up the words of its pages, one of two, until told to stop. Gives what each holds then.
+fn count(memory: &Volatile, first: usize, rounds: &AtomicU64, stop: &AtomicBool) -> u64 {
+    let mut n = 1;
+    while !stop.load(Ordering::Relaxed) {
+        for p in (first..memory.len() / page()).step_by(2) {
+            assert_eq!(memory.load_u64(p * page()), n, "page {p}: a store was lost");
+            memory.store_u64(p * page(), n + 1);
+        }
+        n += 1;
+        rounds.store(n, Ordering::Relaxed);
+    }
+    n
+}
+
+/// A pipe holds pages of the file, of which nobody knows before the file is to be sealed. By then threads have gone on, and what they have stored is kept.
+fn a_refused_first_clone_loses_nothing(policy: Policy, pages: usize) {
+    let len = pages * page();
+    let vmo = Vmo::create(len as u64).expect("a VMO");
+    let addr = Vmar::root_self()
+        .map_with_policy(0, &vmo, 0, len, RW, policy)
+        .expect("a mapping");
+    let memory = memory(addr, len);
+    (0..pages).for_each(|p| memory.store_u64(p * page(), 1));
+    let (holds, into) = pipe().expect("a pipe");
+    let file = file_of_length(len);
+    let held = splice(
+        &file,
+        None,
+        &into,
+        None,
+        COUNT * page(),
+        SpliceFlags::empty(),
+    );
+    assert_eq!(held, Ok(COUNT * page()));
+    let snapshot = || vmo.create_child(VmoChildOptions::SNAPSHOT, 0, len as u64);
+    let word = |vmo: &Vmo, p: usize| {
+        let mut word = [0; 8];
+        vmo.read(&mut word, (p * page()) as u64).expect("inside");
+        u64::from_ne_bytes(word)
+    };
+
+    let (rounds, stop) = (<[AtomicU64; 2]>::default(), AtomicBool::new(false));
+    let counted = thread::scope(|scope| {
+        let stop_counting = StopOnDrop(&stop);
+        let counting = [0, 1].map(|first| {
+            let (memory, rounds, stop) = (&memory, &rounds[first], &stop);
+            scope.spawn(move || count(memory, first, rounds, stop))
+        });
+        for _ in 0..2 {
+            match snapshot() {
+                Err(status) => assert_eq!(status, Status::BAD_STATE),
+                Ok(_) => println!("SKIP held pages: this kernel does not mind"),
+            }
+            let seen = rounds[0].load(Ordering::Relaxed);
+            while rounds[0].load(Ordering::Relaxed) < seen + 3 {
+                thread::yield_now();
+            }
+        }
+        drop((holds, into));
+        let clone = snapshot().expect("nothing is held any more");
+        let cut: Vec<u64> = (0..pages).map(|p| word(&clone, p)).collect();
+        drop(stop_counting);
+        let counted = counting.map(|thread| thread.join().expect("it counts"));
+        // Of each thread a prefix: pages that it has come to in its round, then those that it has not.
+        for first in [0, 1] {
+            let mine: Vec<u64> = cut.iter().copied().skip(first).step_by(2).collect();
+            assert!(mine.is_sorted_by(|a, b| a >= b) && mine[0] <= mine[mine.len() - 1] + 1);
+        }
+        assert!((0..pages).all(|p| word(&clone, p) == cut[p]));
+        counted
+    });
+    for p in 0..pages {
+        assert_eq!(memory.load_u64(p * page()), counted[p % 2]);
+        assert_eq!(word(&vmo, p), counted[p % 2]);
+    }
+    unmap(addr, len);
+}
+
+#[test]
+fn a_first_clone_refused_while_threads_run_traced() {
+    a_refused_first_clone_loses_nothing(Policy::Traced, 1601);
+}
+
+#[test]
+fn a_first_clone_refused_while_threads_run_native() {
+    a_refused_first_clone_loses_nothing(Policy::Native, 1603);
 }

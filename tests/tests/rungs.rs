@@ -10,7 +10,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use cowspace::Policy;
-use cowspace_tests::consistent_cut::{Shape, snapshots_are_consistent_cuts};
+use cowspace_tests::consistent_cut::{
+    Shape, first_snapshots_are_consistent_cuts, snapshots_are_consistent_cuts,
+};
 use cowspace_tests::model::{Looks, World, programs};
 use host_memory::probe::{Probe, Support};
 use proptest::test_runner::{Config, TestRunner};
@@ -73,6 +75,7 @@ fn same_bytes_as_ever() {
     for shape in [Shape::One, Shape::Two, Shape::Resizable, Shape::Pieces] {
         for policy in [Policy::Traced, Policy::Native] {
             snapshots_are_consistent_cuts(shape, policy, 15);
+            first_snapshots_are_consistent_cuts(shape, policy, 2);
         }
     }
 }
@@ -98,6 +101,7 @@ hidden! {
     without_minor_faults: "minor";
     without_poison: "poison";
     without_pagemap_scan: "pagemap-scan";
+    without_setting_mappings_aside: "dontunmap";
     without_write_protection_and_scan: "wp,pagemap-scan";
     without_userfaultfd_and_scan: "uffd,pagemap-scan";
     as_on_linux_6_1_on_arm64: "wp,poison,pagemap-scan";

@@ -9,6 +9,8 @@
 //! - *the world stopped*: no other thread runs ([`host_memory::stop`]). Meanwhile nothing may allocate: a stopped thread may be inside `malloc`. And no
 //!   family is locked: a thread whose system call waits for the fault handler stops only when that has answered it.
 
+mod file;
+
 use std::ops::Range;
 
 use crate::bounce::Bounce;
@@ -27,7 +29,6 @@ use crate::family::{Backing, Family, FamilyState, Home, Region, new_layer_id};
 use crate::object::VmObject;
 use crate::open_pages::OpenPages;
 use crate::options::Policy;
-use crate::plan::Plan;
 use crate::private::is_own;
 use crate::report::{no_memory, note};
 use crate::resolver::Tracer;
@@ -329,124 +330,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Own file, traced: replacements that fault are moved over all mappings. With one mapping of everything the replacement is a private one of the file itself; else
-    /// the mappings get a new, empty file.
-    fn cut_file_parked(
-        &self,
-        tracer: &Tracer,
-        space: &Space,
-        family: &Family,
-        memory: MemoryId,
-        one: bool,
-    ) -> Result<(), Status> {
-        let pieces = self.pieces_of(space, family, memory);
-        let parked = Parked::new(tracer, family, memory);
-        let mut state = family.lock();
-        let (layer, file, complete) = state.take_file(memory)?;
-        drop(state);
-
-        let fresh = (!one).then(|| WideFile::new(file.len()));
-        let replaced = match &fresh {
-            None => self.replace(
-                tracer,
-                &pieces,
-                (&file, Source::PrivateUnsealed),
-                tracer.private_modes(true),
-            ),
-            Some(fresh) => self.replace(tracer, &pieces, (fresh, Source::Shared), Modes::MISSING),
-        };
-        // All threads are stopped, so if pages are pinned nothing has been stored since, and the file can be put back.
-        let sealed = match replaced {
-            Ok(()) => file.seal().map_err(|(file, error)| {
-                self.put_back(tracer, &pieces, &file, complete);
-                (file, seal_status(&error))
-            }),
-            Err(status) => Err((file, status)),
-        };
-        let mut state = family.lock();
-        match sealed {
-            Ok(sealed) => {
-                state.own_sealed(memory, layer, sealed, complete);
-                let end = state.tree.pages(memory);
-                let pages = state.pages_mut(memory);
-                pages.home = match fresh {
-                    Some(file) => Home::MemFd {
-                        layer: new_layer_id(),
-                        file,
-                        complete: false,
-                    },
-                    None => {
-                        pages.only_region_mut().backing =
-                            Backing::Private(Plan::single(layer, end));
-                        Home::Private {
-                            layer: new_layer_id(),
-                        }
-                    }
-                };
-                drop(state);
-                drop(parked);
-                Ok(())
-            }
-            Err((file, status)) => {
-                state.pages_mut(memory).home = Home::MemFd {
-                    layer,
-                    file,
-                    complete,
-                };
-                drop(state);
-                drop(parked);
-                Err(status)
-            }
-        }
-    }
-
-    /// Own file, kernel alone, one mapping of everything with at most one writable piece: one `mmap` is the cut.
-    fn cut_file_replaced(
-        &self,
-        space: &Space,
-        family: &Family,
-        memory: MemoryId,
-    ) -> Result<(), Status> {
-        let pieces = self.pieces_of(space, family, memory);
-        let (layer, file, complete) = family.lock().take_file(memory)?;
-        let mut replaced = 0;
-        let mapped = pieces.iter().try_for_each(|piece| {
-            let (file, offset) = file.at(piece.offset())?;
-            let source = Source::PrivateUnsealed(file, offset);
-            self.reservation
-                .map(piece.range, source, piece.prot)
-                .inspect(|()| replaced += 1)
-        });
-        let sealed = match mapped {
-            Ok(()) => file
-                .seal()
-                .map_err(|(file, error)| (file, seal_status(&error))),
-            Err(error) => Err((file, no_memory("replacing a mapping")(error))),
-        };
-        match sealed {
-            Ok(sealed) => {
-                let mut state = family.lock();
-                state.own_sealed(memory, layer, sealed, complete);
-                let end = state.tree.pages(memory);
-                let pages = state.pages_mut(memory);
-                pages.only_region_mut().backing = Backing::Private(Plan::single(layer, end));
-                pages.home = Home::Private {
-                    layer: new_layer_id(),
-                };
-                Ok(())
-            }
-            Err((file, status)) => {
-                self.merge_back(&pieces[..replaced], &file);
-                family.lock().pages_mut(memory).home = Home::MemFd {
-                    layer,
-                    file,
-                    complete,
-                };
-                Err(status)
-            }
-        }
-    }
-
     /// Own file, kernel alone, any mappings: the file is copied while the world stands still, and stays the memory's home.
     fn cut_file_stopped(&self, family: &Family, memory: MemoryId) -> Result<AfterCut, Status> {
         // Meanwhile the memory has no home; to the handler that is the same as a complete file, which this is: a native region sees all of it.
@@ -716,53 +599,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Undoes [`Self::replace`] with the file the pieces showed before. No thread has stored anything meanwhile: all wait.
-    fn put_back(&self, tracer: &Tracer, pieces: &[Piece], file: &WideFile, complete: bool) {
-        if complete {
-            for piece in pieces {
-                self.map_piece(piece, file)
-                    .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
-            }
-        } else if let Err(status) =
-            self.replace(tracer, pieces, (file, Source::Shared), Modes::MISSING)
-        {
-            fail_closed("a mapping cannot be put back", &status);
-        }
-    }
-
     /// Maps a piece of the memory's own file in place, not registered.
     fn map_piece(&self, piece: &Piece, file: &WideFile) -> std::io::Result<()> {
         let (file, offset) = file.at(piece.offset())?;
         let source = Source::Shared(file, offset);
         self.reservation.map(piece.range, source, piece.prot)
-    }
-
-    /// Undoes a private replacement of the whole file that threads may have stored to since.
-    fn merge_back(&self, pieces: &[Piece], file: &WideFile) {
-        if pieces.is_empty() {
-            return;
-        }
-        let stopped = self
-            .stop_world()
-            .unwrap_or_else(|status| fail_closed("a mapping cannot be put back", &status));
-        for piece in pieces {
-            let mut result = Ok(());
-            let scanned = self
-                .pagemap
-                .scan(piece.range, PageFlags::PRIVATE, |part, _| {
-                    if result.is_ok() {
-                        let offset = piece.offset() + (part.start() - piece.range.start()) as u64;
-                        result = file.at(offset).and_then(|(file, offset)| {
-                            self.memory.copy_out(self.reservation, part, file, offset)
-                        });
-                    }
-                });
-            scanned
-                .and(result)
-                .and_then(|()| self.map_piece(piece, file))
-                .unwrap_or_else(|error| fail_closed("a mapping cannot be put back", &error));
-        }
-        drop(stopped);
     }
 
     /// Copies parts of a region to the same places in a file that begins where the region begins.

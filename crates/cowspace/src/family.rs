@@ -3,7 +3,7 @@
 //! ```text
 //!   Family (one lock)
 //!     tree        which layer holds each page of each memory
-//!     layers      sealed files, by the tree's numbers
+//!     layers      sealed files, by the tree's numbers (one may be just about to be sealed, see `cut/file.rs`)
 //!     memories    CowPages: home, regions
 //!
 //!   home of a CowPages     None ── first write or mapping ──> MemFd ── snapshot (it is sealed) ──> None or Private
@@ -151,7 +151,7 @@ pub(crate) struct Garbage {
 }
 
 /// The handler reads a layer through a mapping of it, and must not be the one who makes it: that allocates. A layer that cannot be mapped it reads by the file.
-fn make_alias(layer: &WideLayer) {
+pub(crate) fn make_alias(layer: &WideLayer) {
     for file in layer.files() {
         let _ = file.page(0);
     }
@@ -324,6 +324,18 @@ impl FamilyState {
             make_alias(&layer);
         }
         self.layers.insert(id, SealedLayer { layer, held });
+    }
+
+    /// Says how many pages lie in a layer.
+    pub(crate) fn set_held(&mut self, id: LayerId, held: u64) {
+        if let Some(sealed) = self.layers.get_mut(&id) {
+            sealed.held = held;
+        }
+    }
+
+    /// Takes a layer away that the tree does not name any more. Drop it with nothing locked.
+    pub(crate) fn remove_layer(&mut self, id: LayerId) -> Option<Arc<WideLayer>> {
+        self.layers.remove(&id).map(|sealed| sealed.layer)
     }
 
     /// Makes the layers ready for the fault handler.

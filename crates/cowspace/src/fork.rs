@@ -27,6 +27,8 @@ use crate::status::Status;
 #[derive(Default)]
 pub(crate) struct Gate {
     closed: Mutex<bool>,
+    /// Whether it was ever closed.
+    forked: AtomicBool,
     opened: Condvar,
 }
 
@@ -42,7 +44,13 @@ impl Gate {
         }
     }
 
+    /// Whether the program may have a forked copy, which shares mappings of files with it. To be asked with the address space locked.
+    pub(crate) fn has_forked(&self) -> bool {
+        self.forked.load(Ordering::Relaxed)
+    }
+
     fn close(&self) {
+        self.forked.store(true, Ordering::Relaxed);
         *self.closed.lock() = true;
     }
 

@@ -155,6 +155,20 @@ impl WideFile {
         })
     }
 
+    /// See [`MemFd::unsealed_layer`].
+    pub(crate) fn unsealed_layer(&self) -> io::Result<WideLayer> {
+        let mut files = Vec::with_capacity(1);
+        for (window, file) in self.files.iter().enumerate() {
+            if let Some(file) = file.get() {
+                files.push((window, Arc::new(file.unsealed_layer()?)));
+            }
+        }
+        Ok(WideLayer {
+            files,
+            len: self.len,
+        })
+    }
+
     /// Copies back what was sealed.
     fn take_back(&self, sealed: &WideLayer) -> Result<(), Status> {
         let mut bounce = Bounce::new()?;

@@ -167,6 +167,12 @@ impl MemFd {
         }
     }
 
+    /// The layer that [`Self::seal`] will make of this file, through a descriptor of its own. The caller promises that nothing writes to the file any more: if sealing fails
+    /// all the same, the layer must be given up before the file is written again. One descriptor.
+    pub fn unsealed_layer(&self) -> io::Result<Layer> {
+        Layer::from_sealed(self.file.try_clone()?).map_err(|(_, error)| error)
+    }
+
     /// Refuses what reaches over the end.
     pub(crate) fn check(&self, offset: u64, len: u64) -> io::Result<()> {
         match offset.checked_add(len) {

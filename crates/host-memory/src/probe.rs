@@ -15,6 +15,7 @@
 //! | `minor` | minor faults of shmem (as before 5.14) |
 //! | `poison` | `UFFDIO_POISON` (as before 6.6) |
 //! | `pagemap-scan` | `PAGEMAP_SCAN` (as before 6.7) |
+//! | `dontunmap` | `MREMAP_DONTUNMAP` of shared memory (as before 5.13) |
 //!
 //! It is read once, when first needed.
 
@@ -45,6 +46,8 @@ bitflags::bitflags! {
         const POISON = 1 << 3;
         /// `pagemap-scan`
         const PAGEMAP_SCAN = 1 << 4;
+        /// `dontunmap`
+        const DONTUNMAP = 1 << 5;
     }
 }
 
@@ -66,6 +69,7 @@ impl Disabled {
                 "minor" => Disabled::MINOR,
                 "poison" => Disabled::POISON,
                 "pagemap-scan" => Disabled::PAGEMAP_SCAN,
+                "dontunmap" => Disabled::DONTUNMAP,
                 _ => Disabled::empty(),
             })
             .fold(Disabled::empty(), Disabled::union)

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use nix::errno::Errno;
-use nix::libc::c_void;
+use nix::libc::{self, c_void};
 use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, MsFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect,
     mremap, msync, munlock, munmap,
@@ -26,6 +26,7 @@ use nix::sys::mman::{
 
 use crate::memfd::{self, Layer, MemFd};
 use crate::page::{HostRange, Prot, page_size};
+use crate::probe::Disabled;
 
 /// Every live reservation, for [`find`].
 static RESERVATIONS: RwLock<Vec<Weak<Span>>> = RwLock::new(Vec::new());
@@ -62,7 +63,7 @@ pub enum Source<'a> {
     Anonymous,
 }
 
-/// Memory mapped aside, outside of its reservation, to be moved into it in one step. See [`Reservation::prepare`].
+/// Memory mapped aside, outside of its reservation: to be moved into it in one step, see [`Reservation::prepare`], or to be unmapped at leisure, see [`Reservation::set_aside`].
 #[derive(Debug)]
 pub struct Prepared {
     range: HostRange,
@@ -214,6 +215,40 @@ impl Reservation {
         Ok(())
     }
 
+    /// Moves the page tables of a [`Source::Shared`] mapping out of the reservation, in one step for every other thread, and leaves the mapping itself, empty: whoever uses it
+    /// faults, and finds the same pages of the file. `at` is one mapping of the kernel's, and not registered with a userfaultfd.
+    ///
+    /// What replaces the mapping then has no pages to unmap (40 ms for 1 GiB, while all threads that fault or map wait). Dropping what is returned does that, and
+    /// threads go on meanwhile; until then the file counts as mapped for writing.
+    ///
+    /// `EINVAL`: the kernel cannot (before Linux 5.13, `MREMAP_DONTUNMAP` is for anonymous memory). `ENOMEM`: too many mappings, or no room. Then nothing has changed.
+    pub fn set_aside(&self, at: HostRange) -> io::Result<Prepared> {
+        if Disabled::get().contains(Disabled::DONTUNMAP) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let Some((live, len)) = self.part(at)? else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP;
+        // Without MREMAP_FIXED, which would unmap the target first: if the place is somebody else's by now, the kernel takes another one. Not by `mremap(3)`: that
+        // hands a place on with MREMAP_FIXED alone.
+        // SAFETY: 1. the mapping lies in the reservation, where no Rust object lies, and stays; of the file it shows the same bytes as before. 2. The target is
+        // free addresses that the kernel chooses.
+        let moved = unsafe {
+            libc::syscall(
+                libc::SYS_mremap,
+                live.as_ptr(),
+                len.get(),
+                len.get(),
+                flags,
+                congruent_place(at),
+            )
+        };
+        let start = usize::try_from(Errno::result(moved)?).map_err(io::Error::other)?;
+        let range = HostRange::new(start, at.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Prepared { range })
+    }
+
     /// `mremap` unmaps its target before the last things that can fail. Reserves it again if it did, unless another thread of the process was given it meanwhile:
     /// hence MAP_FIXED_NOREPLACE, which fails where anything is mapped.
     fn close_hole(&self, target: NonNull<c_void>, len: NonZeroUsize) {
@@ -315,6 +350,29 @@ fn map_aside(len: usize, source: Option<Source<'_>>, prot: ProtFlags) -> io::Res
     let start = unsafe { map_at(None, len, source, prot, MapFlags::empty()) }?;
     HostRange::new(start.as_ptr().expose_provenance(), len.get())
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// A place for `at` that is free now, and lies so that whole page tables can be moved there: at the same offset from a multiple of what an entry of the table of
+/// tables covers (2 MiB where pages have 4 KiB; 1 GiB for the table above). 0 if there is none: the kernel then finds a place where pages are moved one by one.
+fn congruent_place(at: HostRange) -> usize {
+    let entries = page_size() / size_of::<u64>();
+    let table = page_size() * entries;
+    let unit = if at.len() >= table * entries {
+        table * entries
+    } else {
+        table
+    };
+    let Ok(room) = map_aside(at.len() + unit, None, ProtFlags::PROT_NONE) else {
+        return 0;
+    };
+    let offset = at.start() % unit;
+    let place = room.start() - room.start() % unit + offset;
+    unmap(room);
+    if place < room.start() {
+        place + unit
+    } else {
+        place
+    }
 }
 
 /// One `mmap`; without a source, reserved addresses.

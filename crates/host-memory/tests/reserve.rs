@@ -373,6 +373,68 @@ fn install_replaces_in_one_step() {
     });
 }
 
+/// Words that a thread counts up, in random order, are the file's before, while and after the page tables are moved away.
+#[test]
+fn a_mapping_set_aside_stays_the_files() {
+    for pages in [1, 700, 1600] {
+        let room = reserve(pages + 3);
+        // Not at the beginning of a page table.
+        let at = room.range().sub(page_size(), pages * page_size()).unwrap();
+        let memfd = MemFd::create("test", bytes(pages)).unwrap();
+        room.map(at, Source::Shared(&memfd, 0), RW).unwrap();
+        let memory = volatile(at);
+        let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut asides = Vec::new();
+        thread::scope(|scope| {
+            let stop_writer = SetOnDrop(&stop);
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let n = rounds.load(Ordering::Relaxed);
+                    for page in 0..pages {
+                        // Each once: neither count has the factor 13.
+                        let offset = page * 13 % pages * page_size();
+                        assert!(memory.load_u64(offset) >= n, "a store was lost");
+                        memory.store_u64(offset, n + 1);
+                    }
+                    rounds.store(n + 1, Ordering::SeqCst);
+                }
+            });
+            for _ in 0..10 {
+                wait_above(&rounds, rounds.load(Ordering::SeqCst));
+                match room.set_aside(at) {
+                    Ok(aside) => asides.push(aside),
+                    Err(error) => return println!("SKIP setting aside: {error}"),
+                }
+            }
+            drop(stop_writer);
+        });
+        let shown: Vec<u64> = (0..pages)
+            .map(|page| memory.load_u64(page * page_size()))
+            .collect();
+        for (page, shown) in shown.iter().enumerate() {
+            assert!(*shown >= rounds.load(Ordering::SeqCst));
+            let mut file = [0; 8];
+            memfd.read_at(&mut file, bytes(page)).unwrap();
+            assert_eq!(u64::from_ne_bytes(file), *shown);
+        }
+        if let Some(aside) = asides.first() {
+            assert!(!room.owns(aside.range()));
+        }
+        room.map(at, Source::PrivateUnsealed(&memfd, 0), RW)
+            .unwrap();
+        let before = asides.is_empty();
+        let memfd = match memfd.seal() {
+            Ok(_) => {
+                assert!(before);
+                continue;
+            }
+            Err((memfd, _)) => memfd,
+        };
+        drop(asides);
+        memfd.seal().unwrap();
+    }
+}
+
 #[test]
 fn what_is_prepared_and_not_installed_is_unmapped() {
     let room = reserve(1);
