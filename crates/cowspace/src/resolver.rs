@@ -231,13 +231,11 @@ impl EngineResolver {
 fn open(region: &Region, page: u64, most: u64) -> usize {
     let end = region.page + region.range.pages() as u64;
     let most = if region.uniform {
-        most.min(end - page)
+        most.min(end - page).min(most_copied() as u64)
     } else {
         1
     };
-    let pages = region
-        .stores
-        .store(page, most_copied() as u64, |wanted| wanted.min(most));
+    let pages = region.stores.store(page, most);
     region.open.note(page..page + pages);
     region.ahead.note(page + 1..page + pages);
     pages as usize
