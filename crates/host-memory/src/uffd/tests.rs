@@ -325,6 +325,36 @@ fn nothing_waits_and_reading_says_so() {
 }
 
 #[test]
+fn a_blocking_read_waits_for_a_fault() {
+    let Some(rig) = Rig::new("a_blocking_read_waits_for_a_fault", Modes::MISSING) else {
+        return;
+    };
+    rig.uffd.set_blocking(true).unwrap();
+    let page = rig.pages(0, 1);
+    std::thread::scope(|scope| {
+        let reads = scope.spawn(|| {
+            let mut events = Events::with_capacity(4);
+            rig.uffd.read_events(&mut events).unwrap();
+            rig.uffd.zeropage(page, Wake::Wake).unwrap();
+            events.as_slice().to_vec()
+        });
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!reads.is_finished());
+        let bytes = crate::access::Volatile::new(page.start(), page.len()).unwrap();
+        assert_eq!(bytes.load_u8(0), 0);
+        let events = reads.join().unwrap();
+        assert!(
+            matches!(events[..], [Event::PageFault { address, .. }] if address == page.start()),
+            "{events:?}"
+        );
+    });
+    rig.uffd.set_blocking(false).unwrap();
+    let mut events = Events::with_capacity(4);
+    rig.uffd.read_events(&mut events).unwrap();
+    assert!(events.as_slice().is_empty());
+}
+
+#[test]
 fn the_descriptor_closes_on_exec() {
     let Some(rig) = Rig::new("the_descriptor_closes_on_exec", Modes::MISSING) else {
         return;
