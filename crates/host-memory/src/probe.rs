@@ -15,6 +15,7 @@
 //! | `minor` | minor faults of shmem (as before 5.14) |
 //! | `poison` | `UFFDIO_POISON` (as before 6.6) |
 //! | `pagemap-scan` | `PAGEMAP_SCAN` (as before 6.7) |
+//! | `collapse` | `MADV_COLLAPSE` (as before 6.1) |
 //!
 //! It is read once, when first needed.
 
@@ -45,6 +46,8 @@ bitflags::bitflags! {
         const POISON = 1 << 3;
         /// `pagemap-scan`
         const PAGEMAP_SCAN = 1 << 4;
+        /// `collapse`
+        const COLLAPSE = 1 << 5;
     }
 }
 
@@ -66,6 +69,7 @@ impl Disabled {
                 "minor" => Disabled::MINOR,
                 "poison" => Disabled::POISON,
                 "pagemap-scan" => Disabled::PAGEMAP_SCAN,
+                "collapse" => Disabled::COLLAPSE,
                 _ => Disabled::empty(),
             })
             .fold(Disabled::empty(), Disabled::union)
@@ -120,6 +124,8 @@ pub enum Reason {
     NoUserfaultfd,
     /// Only a descriptor for faults in user mode could be had: system calls on such memory would fail.
     UserModeOnly,
+    /// The kernel was built without huge pages.
+    NoHugePages,
     /// The kernel does not offer this feature of userfaultfd; its name in the kernel's header.
     NotOffered(&'static str),
     /// The kernel offers it, but the trial was refused at this step.
@@ -132,6 +138,7 @@ impl fmt::Display for Reason {
             Reason::Disabled => f.write_str("disabled by COWSPACE_DISABLE"),
             Reason::NoUserfaultfd => f.write_str("no userfaultfd"),
             Reason::UserModeOnly => f.write_str("only faults in user mode could be handled"),
+            Reason::NoHugePages => f.write_str("the kernel has no huge pages"),
             Reason::NotOffered(feature) => write!(f, "the kernel does not offer {feature}"),
             Reason::Refused(step, errno) => write!(f, "{step}: {}", errno.desc()),
         }
@@ -176,7 +183,7 @@ pub struct Probe {
     pub move_pages: Support,
     /// Sealing of memfds, without which nothing works.
     pub memfd_sealing: Support,
-    /// `MADV_COLLAPSE`.
+    /// `MADV_COLLAPSE`. Whether huge pages can really be made now, [`try_collapse`](crate::huge::try_collapse) says.
     pub collapse: Support,
 }
 
@@ -266,7 +273,11 @@ impl Probe {
             poison: feature(Features::POISON, "UFFD_FEATURE_POISON", Disabled::POISON),
             move_pages: feature(Features::MOVE, "UFFD_FEATURE_MOVE", Disabled::empty()),
             memfd_sealing: try_sealing().map_or_else(Support::No, |()| Support::Yes),
-            collapse: try_collapse().map_or_else(Support::No, |()| Support::Yes),
+            collapse: if disabled.contains(Disabled::COLLAPSE) {
+                Support::No(Reason::Disabled)
+            } else {
+                try_collapse().map_or_else(Support::No, |()| Support::Yes)
+            },
         }
     }
 }
@@ -370,8 +381,8 @@ mod tests {
         assert_eq!(Disabled::parse(""), Disabled::empty());
         assert_eq!(Disabled::parse("minor, wp"), Disabled::MINOR | Disabled::WP);
         assert_eq!(
-            Disabled::parse("uffd,nonsense,pagemap-scan,poison"),
-            Disabled::UFFD | Disabled::PAGEMAP_SCAN | Disabled::POISON
+            Disabled::parse("uffd,nonsense,pagemap-scan,poison,collapse"),
+            Disabled::UFFD | Disabled::PAGEMAP_SCAN | Disabled::POISON | Disabled::COLLAPSE
         );
     }
 
@@ -398,6 +409,7 @@ mod tests {
         assert_eq!(Probe::run(Disabled::MINOR).traced, no_or_without_uffd(no));
         assert_eq!(Probe::run(Disabled::POISON).poison, no);
         assert_eq!(Probe::run(Disabled::PAGEMAP_SCAN).pagemap_scan, no);
+        assert_eq!(Probe::run(Disabled::COLLAPSE).collapse, no);
         let without_wp = Probe::run(Disabled::WP);
         assert!(!without_wp.write_tracking.is_yes());
         assert!(!without_wp.offered.intersects(Features::WP_SHMEM));
