@@ -37,10 +37,10 @@ pub struct Frozen {
 }
 
 impl Vmar {
-    /// Makes ready to be cloned what is mapped in `addr..addr + size`. Changes no byte, and nothing that a program can see but times. Not Zircon's: it has no such call.
+    /// Makes ready to be cloned what is mapped in `addr..addr + size`. Changes no byte. Not Zircon's: it has no such call.
     ///
     /// The memory mapped there (all of it, not the range alone) becomes immutable as if a clone had been taken and closed: from now on a clone costs what is
-    /// written from now on. Threads may write meanwhile. And huge pages are made of the range, where it has all pages of them and lies at addresses at which they fit, as a
+    /// written from now on. (As after a clone, pages of zeros that were only looked at may count as committed.) Threads may write meanwhile. And huge pages are made of the range, where it has all pages of them and lies at addresses at which they fit, as a
     /// mapping of a huge page's size or more does unless the caller has chosen another address: children that map clones at the same addresses read them for next to nothing.
     /// That takes up to some seconds for each GiB. It holds no lock meanwhile, and is a favour: there is no error for want of huge pages, [`Frozen`] says how many were had.
     ///
