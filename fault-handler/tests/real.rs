@@ -703,7 +703,7 @@ fn requests_are_answered_while_threads_fault_and_signals_interrupt() {
         source,
         Modes::MISSING,
         Options::default(),
-        move |_, index, install| install.copy_layer(&layer, offset(index), Protect::None),
+        move |_, index, install| install.copy_layer(&layer, offset(index), 1, Protect::None),
     );
     let (done, quiet) = (AtomicBool::new(false), AtomicBool::new(false));
     let threads = [const { AtomicI32::new(0) }; 5];
@@ -790,7 +790,7 @@ fn a_fault_that_a_signal_takes_away_is_not_waited_for() {
         move |_, index, install| {
             is_busy.store(true, Ordering::SeqCst);
             wait_until(|| may_go.load(Ordering::SeqCst));
-            install.copy_layer(&layer, offset(index), Protect::None)
+            install.copy_layer(&layer, offset(index), 1, Protect::None)
         },
     );
     let tid = AtomicI32::new(0);
@@ -830,7 +830,7 @@ fn requests_are_answered_where_memory_is_locked() {
         source,
         Modes::MISSING,
         Options::default(),
-        |_, _, install| install.copy_zeros(Protect::None),
+        |_, _, install| install.copy_zeros(1, Protect::None),
     );
     assert_eq!(rig.handler.stats(), Stats::default());
     assert_eq!(rig.handler.stats(), Stats::default());

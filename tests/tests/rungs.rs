@@ -102,6 +102,7 @@ hidden! {
     without_poison: "poison";
     without_pagemap_scan: "pagemap-scan";
     without_setting_mappings_aside: "dontunmap";
+    without_huge_pages: "collapse";
     without_write_protection_and_scan: "wp,pagemap-scan";
     without_userfaultfd_and_scan: "uffd,pagemap-scan";
     as_on_linux_6_1_on_arm64: "wp,poison,pagemap-scan";

@@ -47,6 +47,10 @@ pub(crate) struct Cli {
     #[arg(long, short, value_name = "WORDS")]
     pub(crate) query: Vec<String>,
 
+    /// Do not freeze the warmed index before children are spawned: the first of them waits, and all read it page by page.
+    #[arg(long)]
+    pub(crate) no_freeze: bool,
+
     /// Print one JSON document and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

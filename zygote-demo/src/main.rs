@@ -81,6 +81,12 @@ fn compare(cli: &Cli) -> Result<bool> {
     source.warm(zygote.heap(), &documents, &mut progress)?;
     let heap_bytes = zygote.heap().allocated();
     let fresh = State::of(&*index::of(zygote.heap())?, &plan.queries(How::Cold));
+    let frozen = if cli.no_freeze {
+        None
+    } else {
+        progress.say(|| "freezing the index".to_owned());
+        Some(zygote.freeze()?)
+    };
     let mut outcomes = Vec::new();
     for (how, policy) in [
         (How::CowspaceNative, Policy::Native),
@@ -110,6 +116,7 @@ fn compare(cli: &Cli) -> Result<bool> {
         plan: &plan,
         fresh: &fresh,
         heap_bytes,
+        frozen,
         outcomes: &outcomes,
     };
     findings.print(cli.json)

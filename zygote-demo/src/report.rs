@@ -25,7 +25,19 @@ pub(crate) struct Report {
     pub(crate) children: usize,
     /// Bytes allocated in the index's heap.
     pub(crate) heap_bytes: usize,
+    /// What of cowspace's zygote was frozen before it had children; `null` with `--no-freeze`.
+    pub(crate) frozen: Option<Frozen>,
     pub(crate) rows: Vec<Row>,
+}
+
+/// What freezing did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Frozen {
+    pub(crate) bytes: u64,
+    /// Bytes of them in huge pages.
+    pub(crate) huge_bytes: u64,
+    /// How long it took, in microseconds.
+    pub(crate) us: f64,
 }
 
 /// One way of giving children the index.
@@ -125,6 +137,7 @@ pub(crate) struct Findings<'a> {
     /// The index as it is when it has just been warmed.
     pub(crate) fresh: &'a State,
     pub(crate) heap_bytes: usize,
+    pub(crate) frozen: Option<Frozen>,
     pub(crate) outcomes: &'a [(How, Outcome)],
 }
 
@@ -137,6 +150,7 @@ impl Findings<'_> {
                 .all(|(_, outcome)| outcome.violations.is_empty()),
             children: self.plan.children,
             heap_bytes: self.heap_bytes,
+            frozen: self.frozen,
             rows: self
                 .rows()
                 .map(|(how, outcome)| Row::new(*how, outcome))
@@ -171,6 +185,9 @@ impl Findings<'_> {
         } else {
             writeln!(out, "{}", self.what_was_done(&report))?;
             writeln!(out, "{}", table(&report))?;
+            if let Some(frozen) = &self.frozen {
+                writeln!(out, "{}", frozen_line(frozen))?;
+            }
             self.rows()
                 .filter_map(|(_, outcome)| handler_line(outcome))
                 .try_for_each(|line| writeln!(out, "{line}"))?;
@@ -225,6 +242,15 @@ impl Findings<'_> {
             _ => format!("isolation BROKEN: {violations} times a process saw something else than its own index"),
         }
     }
+}
+
+fn frozen_line(frozen: &Frozen) -> String {
+    format!(
+        "cowspace's zygote froze {} before it had children ({} of it in huge pages), in {}.",
+        size(frozen.bytes),
+        size(frozen.huge_bytes),
+        duration(frozen.us * 1e3),
+    )
 }
 
 /// What the fault handlers say of a row, if it has any.
@@ -307,6 +333,11 @@ mod tests {
             isolation_ok: true,
             children: 2,
             heap_bytes: 3,
+            frozen: Some(Frozen {
+                bytes: 2,
+                huge_bytes: 1,
+                us: 5.0,
+            }),
             rows,
         }
     }
@@ -324,7 +355,9 @@ mod tests {
             })
         };
         let expected = serde_json::json!({
-            "isolation_ok": true, "children": 2, "heap_bytes": 3, "rows": [row("cowspace-native"), row("cold")],
+            "isolation_ok": true, "children": 2, "heap_bytes": 3,
+            "frozen": { "bytes": 2, "huge_bytes": 1, "us": 5.0 },
+            "rows": [row("cowspace-native"), row("cold")],
         });
         assert_eq!(serde_json::to_value(report()).unwrap(), expected);
     }

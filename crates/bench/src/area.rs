@@ -6,16 +6,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow};
-use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions};
+use cowspace::{Frozen, Policy, Vmar, VmarFlags, Vmo, VmoChildOptions};
 use host_memory::access::Volatile;
 use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::reserve::{Reservation, Source};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
-
-/// Huge pages of this length fit where a mapping's address is a multiple of it.
-const HUGE: usize = 2 << 20;
 
 /// Memory of the kernel's own, without cowspace.
 pub(crate) struct Area {
@@ -86,17 +83,21 @@ impl Mapped {
         Ok(mapped)
     }
 
-    /// Maps a VMO, so that huge pages fit if it is as long as one.
+    /// Maps a VMO.
     pub(crate) fn of(vmo: &Vmo, len: usize, policy: Policy) -> Result<Mapped> {
-        let mut flags = VmarFlags::PERM_READ | VmarFlags::PERM_WRITE;
-        if len >= HUGE {
-            flags |= VmarFlags::ALIGN_2MB;
-        }
+        let flags = VmarFlags::PERM_READ | VmarFlags::PERM_WRITE;
         let start = Vmar::root_self()
             .map_with_policy(0, vmo, 0, len, flags, policy)
             .context("cannot map a VMO")?;
         let memory = Volatile::new(start, len).context("mapped outside of the root VMAR")?;
         Ok(Mapped { memory })
+    }
+
+    /// Makes it ready to be cloned.
+    pub(crate) fn freeze(&self) -> Result<Frozen> {
+        Vmar::root_self()
+            .freeze(self.memory.addr(), self.memory.len())
+            .context("cannot freeze a mapping")
     }
 
     /// A clone of what is mapped, by RFC-0013's call.

@@ -30,7 +30,7 @@ struct Family {
 /// A contender at `memory.children`.
 pub(crate) fn contest(contender: Contender, task: Task) -> Result<Box<dyn Contest>> {
     Ok(Box::new(Family {
-        parent: spawn::parent(contender, &[task.bytes], 0)?,
+        parent: spawn::parent(contender, &[task.bytes], 0, false)?,
         task,
     }))
 }

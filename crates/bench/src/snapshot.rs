@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cowspace::{Policy, Vmo};
 use host_memory::access::Volatile;
 use host_memory::page::page_size;
@@ -32,10 +32,20 @@ const OWN: usize = 16;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
     bytes: usize,
-    /// Whether huge pages are made of the memory before the first clone.
-    huge: bool,
+    ready: Ready,
     /// Pages written between two clones.
     dirty: usize,
+}
+
+/// What is done to the memory before the first clone.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Ready {
+    /// It is filled.
+    Filled,
+    /// Huge pages are made of it, while it can still be written.
+    Huge,
+    /// It is frozen.
+    Frozen,
 }
 
 /// The places of cowspace's figures.
@@ -80,11 +90,16 @@ impl Contest for Cloning {
     fn prepare(&mut self) -> Result<()> {
         self.mapped = None;
         let mapped = Mapped::new(self.task.bytes, self.policy)?;
-        if self.task.huge {
-            mapped
+        match self.task.ready {
+            Ready::Filled => {}
+            Ready::Huge => mapped
                 .memory
                 .collapse()
-                .context("cannot make huge pages of the memory")?;
+                .context("cannot make huge pages of the memory")?,
+            Ready::Frozen => {
+                let frozen = mapped.freeze()?;
+                ensure!(frozen.huge_bytes > 0, "no huge pages were to be had");
+            }
         }
         self.mapped = Some(mapped);
         Ok(())
@@ -173,10 +188,10 @@ impl Contest for Copying {
     }
 }
 
-fn task(bench: &Bench, bytes: usize, huge: bool) -> Any {
+fn task(bench: &Bench, bytes: usize, ready: Ready) -> Any {
     Any::Snapshot(Task {
         bytes,
-        huge,
+        ready,
         dirty: bench.scale.dirty,
     })
 }
@@ -185,7 +200,7 @@ fn task(bench: &Bench, bytes: usize, huge: bool) -> Any {
 pub(crate) fn first(bench: &Bench) -> Outcome {
     let bytes = bench.scale.heap;
     let cowspace = bench.by_default();
-    let small = task(bench, bytes, false);
+    let small = task(bench, bytes, Ready::Filled);
     let contenders = [cowspace, Contender::Fork, Contender::Memcpy];
     let measured = bench.rounds(&teams(small, &contenders), 5)?;
     let row = |place, variant: &str, cowspace: &[Round], fork: &[Round]| {
@@ -201,21 +216,23 @@ pub(crate) fn first(bench: &Bench) -> Outcome {
             .bar(Bar::at_most("fork", 1.2)),
         row(figure::CALL, "call", &measured[0], &measured[1]).rival("memcpy", memcpy),
     ];
+    let first = |ready| vec![Job::new(cowspace, task(bench, bytes, ready))];
     let huge = [
-        vec![Job::new(cowspace, task(bench, bytes, true))],
+        first(Ready::Huge),
+        first(Ready::Frozen),
         vec![Job::new(Contender::Fork, small)],
     ];
     match bench.rounds(&huge, 5) {
-        Ok(measured) => rows.extend([
-            row(
-                figure::PAUSE,
-                "writer's pause, huge pages",
-                &measured[0],
-                &measured[1],
-            )
-            .bar(Bar::at_most("fork", 0.05)),
-            row(figure::CALL, "call, huge pages", &measured[0], &measured[1]),
-        ]),
+        Ok(measured) => {
+            for (cowspace, when) in measured.iter().zip(["huge pages", "after freeze"]) {
+                let row = |place, what: &str| {
+                    row(place, &format!("{what}, {when}"), cowspace, &measured[2])
+                };
+                let bar = Bar::at_most("fork", 0.05);
+                rows.push(row(figure::PAUSE, "writer's pause").bar(bar));
+                rows.push(row(figure::CALL, "call"));
+            }
+        }
         Err(error) => bench.skip("snapshot.first with huge pages", format!("{error:#}")),
     }
     Ok(rows)
@@ -225,7 +242,7 @@ pub(crate) fn first(bench: &Bench) -> Outcome {
 pub(crate) fn again(bench: &Bench) -> Outcome {
     let bytes = bench.scale.heap;
     let contenders = [bench.by_default(), Contender::Fork];
-    let measured = bench.rounds(&teams(task(bench, bytes, false), &contenders), 5)?;
+    let measured = bench.rounds(&teams(task(bench, bytes, Ready::Filled), &contenders), 5)?;
     let row = |place| {
         Row::new("snapshot.again", "us", bytes)
             .cowspace(Figure::at(&measured[0], place))
@@ -256,7 +273,7 @@ pub(crate) fn scale(bench: &Bench) -> Outcome {
         if !bench.fits(&format!("snapshot.scale at {bytes} bytes"), 2 * bytes) {
             continue;
         }
-        let measured = bench.rounds(&teams(task(bench, bytes, false), &contenders), 3)?;
+        let measured = bench.rounds(&teams(task(bench, bytes, Ready::Filled), &contenders), 3)?;
         let at = |place| Figure::at(&measured[0], place);
         if smallest.is_empty() {
             smallest = curves.iter().map(|(place, _)| at(*place)).collect();

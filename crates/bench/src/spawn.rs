@@ -31,6 +31,8 @@ pub(crate) struct Task {
     bytes: usize,
     mappings: usize,
     spares: usize,
+    /// Whether cowspace's zygote freezes its memory, as one should that is warm.
+    frozen: bool,
     work: Work,
 }
 
@@ -45,10 +47,12 @@ pub(crate) fn parent(
     contender: Contender,
     lengths: &[usize],
     spares: usize,
+    frozen: bool,
 ) -> Result<Box<dyn Parent>> {
+    let warmed = |policy| Warmed::new(lengths, spares, policy, frozen).map(Box::new);
     Ok(match contender {
-        Contender::Native => Box::new(Warmed::new(lengths, spares, Policy::Native)?),
-        Contender::Traced => Box::new(Warmed::new(lengths, spares, Policy::Traced)?),
+        Contender::Native => warmed(Policy::Native)?,
+        Contender::Traced => warmed(Policy::Traced)?,
         Contender::Fork => Box::new(Forking::anonymous(lengths)?),
         Contender::ForkFile => Box::new(Forking::of_files(lengths)?),
         Contender::PosixSpawn => Box::new(ColdStarter::new(lengths)),
@@ -66,7 +70,7 @@ struct Spawning {
 pub(crate) fn contest(contender: Contender, task: Task) -> Result<Box<dyn Contest>> {
     let lengths = vec![task.bytes; task.mappings];
     Ok(Box::new(Spawning {
-        parent: parent(contender, &lengths, task.spares)?,
+        parent: parent(contender, &lengths, task.spares, task.frozen)?,
         lengths,
         work: task.work,
     }))
@@ -89,26 +93,35 @@ impl Contest for Spawning {
     }
 }
 
-fn task(bytes: usize, mappings: usize, spares: usize, work: Work) -> Any {
-    Any::Spawn(Task {
+fn task(bytes: usize, mappings: usize, work: Work) -> Task {
+    Task {
         bytes,
         mappings,
-        spares,
+        spares: 0,
+        frozen: false,
         work,
-    })
+    }
 }
 
 /// `spawn.ready`
 pub(crate) fn ready(bench: &Bench) -> Outcome {
     let bytes = bench.scale.heap;
     let cowspace = bench.by_default();
-    let plain = task(bytes, 1, 0, Work::Touch);
-    let mut jobs = teams(plain, &[cowspace, Contender::Fork, Contender::ForkFile]);
-    let spares = task(bytes, 1, SPARES, Work::Touch);
-    jobs.push(vec![Job::new(cowspace, spares)]);
+    let plain = task(bytes, 1, Work::Touch);
+    let frozen = Task {
+        frozen: true,
+        ..plain
+    };
+    let spares = Task {
+        spares: SPARES,
+        ..frozen
+    };
+    let rivals = [cowspace, Contender::Fork, Contender::ForkFile];
+    let mut jobs = teams(Any::Spawn(plain), &rivals);
+    jobs.extend([frozen, spares].map(|task| vec![Job::new(cowspace, Any::Spawn(task))]));
     let measured = bench.rounds(&jobs, 21)?;
     // It takes as long as all the others together, and does not depend on what came before.
-    let cold = bench.rounds(&teams(plain, &[Contender::PosixSpawn]), 3)?;
+    let cold = bench.rounds(&teams(Any::Spawn(plain), &[Contender::PosixSpawn]), 3)?;
     let row = |place: usize, variant: &str| {
         Row::new("spawn.ready", "us", bytes)
             .variant(variant)
@@ -118,8 +131,9 @@ pub(crate) fn ready(bench: &Bench) -> Outcome {
             .rival("posix_spawn", Figure::at(&cold[0], figure::FIRST))
     };
     Ok(vec![
-        row(0, "default").bar(Bar::at_most("fork", 0.03)),
-        row(3, "spare children waiting")
+        row(0, "as warmed"),
+        row(3, "after freeze").bar(Bar::at_most("fork", 0.03)),
+        row(4, "after freeze, spare children waiting")
             .bar(Bar::at_most("fork", 0.015))
             .bar(Bar::at_most("fork_file", 1.5)),
     ])
@@ -128,15 +142,26 @@ pub(crate) fn ready(bench: &Bench) -> Outcome {
 /// `spawn.first_touch`
 pub(crate) fn first_touch(bench: &Bench) -> Outcome {
     let bytes = bench.scale.heap;
-    let task = task(bytes, 1, 0, Work::ReadAll);
-    let contenders = [bench.by_default(), Contender::Fork, Contender::ForkFile];
-    let measured = bench.rounds(&teams(task, &contenders), 5)?;
-    Ok(vec![
+    let cowspace = bench.by_default();
+    let warmed = task(bytes, 1, Work::ReadAll);
+    let frozen = Task {
+        frozen: true,
+        ..warmed
+    };
+    let rivals = [cowspace, Contender::Fork, Contender::ForkFile];
+    let mut jobs = teams(Any::Spawn(warmed), &rivals);
+    jobs.push(vec![Job::new(cowspace, Any::Spawn(frozen))]);
+    let measured = bench.rounds(&jobs, 5)?;
+    let row = |place: usize, variant: &str| {
         Row::new("spawn.first_touch", "us", bytes)
-            .cowspace(Figure::at(&measured[0], figure::DONE))
+            .variant(variant)
+            .cowspace(Figure::at(&measured[place], figure::DONE))
             .rival("fork", Figure::at(&measured[1], figure::DONE))
             .rival("fork_file", Figure::at(&measured[2], figure::DONE))
-            .bar(Bar::at_most("fork", 1.0)),
+    };
+    Ok(vec![
+        row(0, "as warmed"),
+        row(3, "after freeze").bar(Bar::at_most("fork", 1.0)),
     ])
 }
 
@@ -161,7 +186,7 @@ fn over_bytes(bench: &Bench) -> Outcome {
         ) {
             contenders.push(Contender::ForkFile);
         }
-        let task = task(bytes, 1, 0, Work::Touch);
+        let task = Any::Spawn(task(bytes, 1, Work::Touch));
         let measured = bench.rounds(&teams(task, &contenders), 7)?;
         let mut row = row(bytes, &contenders, &measured);
         let own = Figure::at(&measured[0], figure::FIRST);
@@ -181,7 +206,7 @@ fn over_mappings(bench: &Bench) -> Outcome {
     let mut rows = Vec::new();
     let mut own: Vec<(f64, f64)> = Vec::new();
     for &mappings in bench.scale.mappings {
-        let task = task(bench.scale.mapping, mappings, 0, Work::Touch);
+        let task = Any::Spawn(task(bench.scale.mapping, mappings, Work::Touch));
         let measured = bench.rounds(&teams(task, &contenders), 7)?;
         let mut row = row(mappings, &contenders, &measured).variant("mappings");
         own.push((

@@ -40,19 +40,28 @@ pub(crate) struct Warmed {
 }
 
 impl Warmed {
-    /// Starts the launcher, for which this process must have one thread, and makes the memory.
-    pub(crate) fn new(lengths: &[usize], spares: usize, policy: Policy) -> Result<Warmed> {
+    /// Starts the launcher, for which this process must have one thread, makes the memory, and freezes it if told to.
+    pub(crate) fn new(
+        lengths: &[usize],
+        spares: usize,
+        policy: Policy,
+        frozen: bool,
+    ) -> Result<Warmed> {
         let launcher = Launcher::start(&[ENTRY]).context("cannot start the launcher")?;
         launcher.pool(u32::try_from(spares)?)?;
         let mapped: Result<Vec<Mapped>> = lengths
             .iter()
             .map(|len| Mapped::new(*len, policy))
             .collect();
-        Ok(Warmed {
+        let warmed = Warmed {
             zygote: Zygote::new(launcher),
             mapped: mapped?,
             spares,
-        })
+        };
+        if frozen {
+            warmed.zygote.freeze()?;
+        }
+        Ok(warmed)
     }
 }
 

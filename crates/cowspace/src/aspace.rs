@@ -92,6 +92,8 @@ pub(crate) enum OpChildren {
 /// The tree of VMARs and mappings of a process. `V` is a reference to a VMO.
 pub(crate) struct AddressSpace<V> {
     page: usize,
+    /// What is this long is put at a multiple of it where there is such a place: there huge pages fit.
+    huge: usize,
     root: VmarId,
     vmars: HashMap<VmarId, Vmar>,
     mappings: HashMap<MappingId, Mapping<V>>,
@@ -128,8 +130,8 @@ const LIVE: &str = "ids in the tree, and in a plan that is not out of date, are 
 
 impl<V: Clone + SameVmo> AddressSpace<V> {
     /// An address space whose root VMAR spans `range` and allows everything. `range` consists of whole pages
-    /// of `page` bytes.
-    pub(crate) fn new(range: Range<usize>, page: usize) -> AddressSpace<V> {
+    /// of `page` bytes; `huge` bytes, a power of two, are a huge page.
+    pub(crate) fn new(range: Range<usize>, page: usize, huge: usize) -> AddressSpace<V> {
         let root = VmarId(0);
         let vmar = Vmar {
             parent: None,
@@ -140,6 +142,7 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
         };
         AddressSpace {
             page,
+            huge,
             root,
             vmars: HashMap::from_iter([(root, vmar)]),
             mappings: HashMap::default(),

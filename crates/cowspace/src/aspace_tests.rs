@@ -13,6 +13,7 @@ use crate::{
 const PAGE: usize = 1 << 14;
 const BASE: usize = 1 << 30;
 const PAGES: usize = 64;
+const HUGE: usize = 32 * PAGE;
 
 type Vmo = Arc<&'static str>;
 type Space = AddressSpace<Vmo>;
@@ -28,7 +29,7 @@ const CAN_ALL: VmarFlags = VmarFlags::CAN_MAP_READ
     .union(VmarFlags::CAN_MAP_SPECIFIC);
 
 fn space() -> Space {
-    AddressSpace::new(BASE..BASE + PAGES * PAGE, PAGE)
+    AddressSpace::new(BASE..BASE + PAGES * PAGE, PAGE, HUGE)
 }
 
 fn vmo() -> Vmo {
@@ -98,6 +99,21 @@ fn perms_of(space: &Space, range: Range<usize>) -> Vec<Option<Perms>> {
     let addrs = pages(range).step_by(PAGE);
     let perms = |addr| space.mapping_at(addr).map(|mapping| mapping.perms_at(addr));
     addrs.map(perms).collect()
+}
+
+#[test]
+fn large_mappings_are_put_where_huge_pages_fit_if_there_is_room() {
+    let place = |space: &Space, count| {
+        let plan = space.plan_map(space.root(), request(RW, 0, count, &vmo(), 0));
+        (plan.expect("room").range().start - BASE) / PAGE
+    };
+    let mut space = space();
+    let root = space.root();
+    map(&mut space, root, RW | SPECIFIC, (0, 1), (&vmo(), 0));
+    assert_eq!(place(&space, 31), 1, "shorter than a huge page");
+    assert_eq!(place(&space, 32), 32);
+    map(&mut space, root, RW | SPECIFIC, (63, 1), (&vmo(), 0));
+    assert_eq!(place(&space, 32), 1, "there is no better place");
 }
 
 #[test]
@@ -660,7 +676,7 @@ fn a_plan_that_is_out_of_date_is_refused() {
 #[test]
 fn twenty_thousand_mappings_fill_to_the_last_page() {
     const COUNT: usize = 20_000;
-    let mut space = AddressSpace::new(BASE..BASE + COUNT * PAGE, PAGE);
+    let mut space = AddressSpace::new(BASE..BASE + COUNT * PAGE, PAGE, HUGE);
     let root = space.root();
     let vmo = vmo();
     let fill = |space: &mut Space, flags: VmarFlags, offset: usize| {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::lock::{Mutex, MutexGuard};
 use fault_handler::FaultHandler;
 use host_memory::forked;
+use host_memory::huge::huge_page_size;
 use host_memory::limits;
 use host_memory::page::page_size;
 use host_memory::pagemap::Pagemap;
@@ -96,7 +97,8 @@ impl Engine {
         limits::raise_descriptor_limit();
         Bounce::prepare();
         let range = reservation.range();
-        let space = Space::new(range.start()..range.end(), page_size());
+        let huge = huge_page_size().unwrap_or(page_size());
+        let space = Space::new(range.start()..range.end(), page_size(), huge);
         let root = Arc::new(VmarObject::new(space.root(), range.start()..range.end()));
         let process = ProcessObject::new().map_err(fail("/proc/self/task does not tell of it"))?;
         let engine = Engine {

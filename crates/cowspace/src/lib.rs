@@ -50,6 +50,7 @@ mod discard;
 mod engine;
 mod family;
 mod fork;
+mod freeze;
 mod handle;
 mod handles;
 mod hash;
@@ -87,6 +88,7 @@ pub use engine::{
     default_policy, fault_stats, is_running, record_faults, reserve_address_space,
     set_default_policy,
 };
+pub use freeze::Frozen;
 pub use handles::{Handle, HandleBased, Unowned};
 pub use info::{
     CachePolicy, HandleBasicInfo, HandleCountInfo, Koid, MappingDetails, MapsDetails, MapsInfo,

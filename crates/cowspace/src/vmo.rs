@@ -437,17 +437,8 @@ fn child_rights(kind: ChildKind, options: VmoChildOptions, parent: Rights) -> Ri
 }
 
 impl VmObject {
-    /// A snapshot of `bytes` bytes (rounded up to whole pages) from byte `offset` on, with the address space as the
-    /// caller found it.
-    pub(crate) fn create_clone(
-        &self,
-        engine: &'static Engine,
-        space: MutexGuard<'_, Space>,
-        options: VmoChildOptions,
-        offset: u64,
-        bytes: u64,
-        name: Name,
-    ) -> Result<Arc<VmObject>, Status> {
+    /// What a snapshot of `bytes` bytes (rounded up to whole pages) from byte `offset` on asks of the VMO and the range; gives where it begins in the family's root.
+    pub(crate) fn check_clone(&self, offset: u64, bytes: u64) -> Result<u64, Status> {
         let size = page_size() as u64;
         let pages = bytes.div_ceil(size);
         if !offset.is_multiple_of(size) {
@@ -470,8 +461,24 @@ impl VmObject {
             .ok_or(Status::INVALID_ARGS)?;
         root_offset
             .checked_add(pages * size)
-            .ok_or(Status::INVALID_ARGS)?;
+            .map(|_end| root_offset)
+            .ok_or(Status::INVALID_ARGS)
+    }
 
+    /// A snapshot of `bytes` bytes (rounded up to whole pages) from byte `offset` on, with the address space as the
+    /// caller found it.
+    pub(crate) fn create_clone(
+        &self,
+        engine: &'static Engine,
+        space: MutexGuard<'_, Space>,
+        options: VmoChildOptions,
+        offset: u64,
+        bytes: u64,
+        name: Name,
+    ) -> Result<Arc<VmObject>, Status> {
+        let root_offset = self.check_clone(offset, bytes)?;
+        let size = page_size() as u64;
+        let pages = bytes.div_ceil(size);
         let (mut state, after) = engine.cut(&space, self)?;
         let vmo = state.tree.snapshot(self.vmo, offset / size, pages);
         after.finish(&mut state, self.memory);

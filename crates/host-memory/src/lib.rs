@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`page`] | page size, ranges of addresses, protections |
 //! | [`memfd`] | memory files: writable ones, and sealed ones (layers) |
+//! | [`huge`] | huge pages made of sealed memory files |
 //! | [`reserve`] | a range of addresses of our own, and everything that is mapped into it |
 //! | [`access`] | loads and stores in such a range, for safe code |
 //! | [`procmem`] | `/proc/self/mem`: access whatever the protection says |
@@ -34,6 +35,7 @@ pub mod access;
 mod folder;
 pub mod forked;
 pub mod heap;
+pub mod huge;
 mod layer;
 pub mod limits;
 pub mod malloc;

@@ -16,6 +16,7 @@
 //! | `poison` | `UFFDIO_POISON` (as before 6.6) |
 //! | `pagemap-scan` | `PAGEMAP_SCAN` (as before 6.7) |
 //! | `dontunmap` | `MREMAP_DONTUNMAP` of shared memory (as before 5.13) |
+//! | `collapse` | `MADV_COLLAPSE` (as before 6.1) |
 //!
 //! It is read once, when first needed.
 
@@ -48,6 +49,8 @@ bitflags::bitflags! {
         const PAGEMAP_SCAN = 1 << 4;
         /// `dontunmap`
         const DONTUNMAP = 1 << 5;
+        /// `collapse`
+        const COLLAPSE = 1 << 6;
     }
 }
 
@@ -70,6 +73,7 @@ impl Disabled {
                 "poison" => Disabled::POISON,
                 "pagemap-scan" => Disabled::PAGEMAP_SCAN,
                 "dontunmap" => Disabled::DONTUNMAP,
+                "collapse" => Disabled::COLLAPSE,
                 _ => Disabled::empty(),
             })
             .fold(Disabled::empty(), Disabled::union)
@@ -124,6 +128,8 @@ pub enum Reason {
     NoUserfaultfd,
     /// Only a descriptor for faults in user mode could be had: system calls on such memory would fail.
     UserModeOnly,
+    /// The kernel was built without huge pages.
+    NoHugePages,
     /// The kernel does not offer this feature of userfaultfd; its name in the kernel's header.
     NotOffered(&'static str),
     /// The kernel offers it, but the trial was refused at this step.
@@ -136,6 +142,7 @@ impl fmt::Display for Reason {
             Reason::Disabled => f.write_str("disabled by COWSPACE_DISABLE"),
             Reason::NoUserfaultfd => f.write_str("no userfaultfd"),
             Reason::UserModeOnly => f.write_str("only faults in user mode could be handled"),
+            Reason::NoHugePages => f.write_str("the kernel has no huge pages"),
             Reason::NotOffered(feature) => write!(f, "the kernel does not offer {feature}"),
             Reason::Refused(step, errno) => write!(f, "{step}: {}", errno.desc()),
         }
@@ -180,7 +187,7 @@ pub struct Probe {
     pub move_pages: Support,
     /// Sealing of memfds, without which nothing works.
     pub memfd_sealing: Support,
-    /// `MADV_COLLAPSE`.
+    /// `MADV_COLLAPSE`. Whether huge pages can really be made now, [`try_collapse`](crate::huge::try_collapse) says.
     pub collapse: Support,
 }
 
@@ -270,7 +277,11 @@ impl Probe {
             poison: feature(Features::POISON, "UFFD_FEATURE_POISON", Disabled::POISON),
             move_pages: feature(Features::MOVE, "UFFD_FEATURE_MOVE", Disabled::empty()),
             memfd_sealing: try_sealing().map_or_else(Support::No, |()| Support::Yes),
-            collapse: try_collapse().map_or_else(Support::No, |()| Support::Yes),
+            collapse: if disabled.contains(Disabled::COLLAPSE) {
+                Support::No(Reason::Disabled)
+            } else {
+                try_collapse().map_or_else(Support::No, |()| Support::Yes)
+            },
         }
     }
 }
@@ -374,8 +385,8 @@ mod tests {
         assert_eq!(Disabled::parse(""), Disabled::empty());
         assert_eq!(Disabled::parse("minor, wp"), Disabled::MINOR | Disabled::WP);
         assert_eq!(
-            Disabled::parse("uffd,nonsense,pagemap-scan,poison"),
-            Disabled::UFFD | Disabled::PAGEMAP_SCAN | Disabled::POISON
+            Disabled::parse("uffd,nonsense,pagemap-scan,poison,collapse"),
+            Disabled::UFFD | Disabled::PAGEMAP_SCAN | Disabled::POISON | Disabled::COLLAPSE
         );
     }
 
@@ -402,6 +413,7 @@ mod tests {
         assert_eq!(Probe::run(Disabled::MINOR).traced, no_or_without_uffd(no));
         assert_eq!(Probe::run(Disabled::POISON).poison, no);
         assert_eq!(Probe::run(Disabled::PAGEMAP_SCAN).pagemap_scan, no);
+        assert_eq!(Probe::run(Disabled::COLLAPSE).collapse, no);
         let without_wp = Probe::run(Disabled::WP);
         assert!(!without_wp.write_tracking.is_yes());
         assert!(!without_wp.offered.intersects(Features::WP_SHMEM));

@@ -7,7 +7,7 @@
 //!   zygote                            launcher                     child
 //!   ──────                            ────────                     ─────
 //!   Launcher::start ───────fork─────► (small, one thread,
-//!   warms up                           address range reserved)
+//!   warms up, freezes                  address range reserved)
 //!   spawn ──"launch", descriptors───► forks ─────────────────────► blank: nothing mapped
 //!     clones each mapping              hands over stdin, stdout,
 //!     (vmar_create_vmo_child)          stderr, control socket ───►
@@ -43,6 +43,7 @@
 //!     let launcher = Launcher::start(&[Entry { name: "serve", run: serve }])?;
 //!     let zygote = Zygote::new(launcher);
 //!     // ... warm up: map VMOs, fill them ...
+//!     zygote.freeze()?;
 //!     let child = zygote.spawn(&Spawn::new("serve").args("something").stdout(Stdio::Piped))?;
 //!     let output = child.wait_with_output()?;
 //!     assert!(output.status.success());
@@ -57,6 +58,7 @@ mod capture;
 mod child;
 mod context;
 mod error;
+mod freeze;
 mod launcher;
 mod launcher_process;
 mod message;

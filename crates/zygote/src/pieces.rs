@@ -4,6 +4,8 @@
 //! of its parts: it is one instant, one VMO and one image. Records are therefore joined as long as they can be parts of one mapping; whether they are, only the
 //! engine knows (`zx_vmar_create_vmo_child` answers `INVALID_ARGS` if not), and then each is cloned by itself.
 
+use std::fmt;
+
 use cowspace::{Koid, MapsDetails, MapsInfo, Name, VmarFlags};
 
 use crate::protocol::{Access, Run};
@@ -46,6 +48,13 @@ pub(crate) fn pieces(maps: &[MapsInfo]) -> Vec<Piece> {
     // The walk goes down into a child VMAR before it goes on; siblings come by rising address, so this only reorders where a VMAR is not a leaf.
     pieces.sort_unstable_by_key(|piece| piece.base);
     pieces
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (base, end) = (self.base, self.base + self.size);
+        write!(f, "the mapping {base:#x}..{end:#x} ({})", self.name)
+    }
 }
 
 impl Piece {

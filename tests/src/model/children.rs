@@ -143,6 +143,24 @@ impl World {
         }
     }
 
+    /// Changes no more than a cut does.
+    pub(super) fn freeze(&mut self, part: Part) {
+        let Some((index, range)) = self.part(part) else {
+            return;
+        };
+        let size = range.len() * page();
+        let address = self.space.address(range.start);
+        let real = self.vmars[index].vmar.freeze(address, size);
+        let expected = self.may_clone_mapping(index, VmoChildOptions::SNAPSHOT, range);
+        if let Some((frozen, (object, ..))) = self.agree("freeze", real, expected) {
+            let native = self.is_native(object);
+            self.objects.cut(object, native);
+            let now = self.now();
+            assert!(frozen.huge_bytes <= frozen.bytes, "{now}: {frozen:?}");
+            assert!(frozen.bytes <= size as u64, "{now}: {frozen:?}");
+        }
+    }
+
     /// The VMO that would be cloned, its page, and whether the clone can be executed.
     fn may_clone_mapping(
         &self,

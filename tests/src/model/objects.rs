@@ -115,12 +115,17 @@ impl Objects {
         resizable: bool,
         native: bool,
     ) -> usize {
-        let memory = &mut self.memories[self.list[parent].memory];
-        let family = &mut self.families[memory.family];
-        family.zeros |= memory.zeros_seen || native;
+        self.cut(parent, native);
+        let memory = self.memory(parent);
         let clone = memory.window(bytes.start, bytes.len(), resizable);
         self.memories.push(clone);
         self.add(koid, Some(parent), self.memories.len() - 1, Kind::Clone)
+    }
+
+    /// A cut takes pages of zeros that were looked at for changed ones.
+    pub(super) fn cut(&mut self, object: usize, native: bool) {
+        let memory = &self.memories[self.list[object].memory];
+        self.families[memory.family].zeros |= memory.zeros_seen || native;
     }
 
     pub(super) fn memory(&self, object: usize) -> &Memory {

@@ -82,6 +82,8 @@ pub enum Op {
         part: Part,
         options: VmoChildOptions,
     },
+    /// Freeze a part of a mapping.
+    Freeze { part: Part },
     /// Another handle: the rights of this one, without some and with some.
     Duplicate {
         vmo: usize,
@@ -246,6 +248,7 @@ fn vmo_op() -> impl Strategy<Value = Op> {
         8 => (n(), child_options(), pages(), pages())
             .prop_map(|(vmo, options, first, pages)| Op::Child { vmo, options, first, pages }),
         6 => (part(), clone_options()).prop_map(|(part, options)| Op::CloneMapping { part, options }),
+        3 => part().prop_map(|part| Op::Freeze { part }),
         7 => (n(), at(), len()).prop_map(|(vmo, at, len)| Op::Write { vmo, at, len }),
         3 => (n(), at(), len()).prop_map(|(vmo, at, len)| Op::Range { vmo, op: VmoOp::ZERO, at, len }),
         1 => (n(), range_op(), at(), len()).prop_map(|(vmo, op, at, len)| Op::Range { vmo, op, at, len }),

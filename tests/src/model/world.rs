@@ -119,6 +119,7 @@ impl World {
                 pages,
             } => self.child(vmo, options, first, pages),
             Op::CloneMapping { part, options } => self.clone_mapping(part, options),
+            Op::Freeze { part } => self.freeze(part),
             Op::Duplicate { vmo, without, with } => self.duplicate(vmo, without, with),
             Op::Replace { vmo, without, with } => self.replace(vmo, without, with),
             Op::ReplaceAsExecutable { vmo } => self.replace_as_executable(vmo),

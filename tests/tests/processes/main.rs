@@ -6,6 +6,7 @@
 
 mod agent;
 mod endings;
+mod frozen;
 mod generations;
 mod killed_children;
 mod killed_zygote;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         tests![
             shared_pages::reading_costs_nothing_and_writing_a_page,
             shared_pages::a_second_generation_costs_what_was_written,
+            frozen::children_see_the_same,
+            frozen::children_map_huge_pages,
             killed_zygote::children_outlive_their_zygote,
             killed_children::leave_nothing_in_the_zygote,
             layers::nobody_can_change_a_layer,

@@ -92,7 +92,7 @@ pub(crate) struct Report {
     pub(crate) disabled: Vec<String>,
     /// Who we are, and what stands in the way.
     pub(crate) machine: Machine,
-    /// First the ways to a userfaultfd, then what is done with one, then what cowspace cannot do
+    /// First the ways to a userfaultfd, then what is done with one, then what makes it faster, then what cowspace cannot do
     /// without, then what it has no use for, then limits.
     pub(crate) findings: Vec<Finding>,
 }
@@ -110,10 +110,10 @@ pub(crate) fn examine(probe: &Probe, machine: &Machine) -> Report {
         write_tracking(probe),
         poison(probe),
         pagemap_scan(probe),
+        huge_pages(machine),
         memfd_sealing(probe),
         address_space(machine),
         unused("UFFDIO_MOVE", probe.move_pages),
-        unused("MADV_COLLAPSE", probe.collapse),
     ]);
     findings.extend(probe.max_map_count.map(mappings));
     findings.extend(machine.open_files.map(open_files));
@@ -204,7 +204,9 @@ fn feature(name: &'static str, support: Support, works: &str, absence: Absence) 
                 Reason::NoUserfaultfd | Reason::UserModeOnly => {
                     "open /dev/userfaultfd or userfaultfd(2), above".to_owned()
                 }
-                Reason::NotOffered(_) | Reason::Refused(..) => absence.advice.to_owned(),
+                Reason::NotOffered(_) | Reason::NoHugePages | Reason::Refused(..) => {
+                    absence.advice.to_owned()
+                }
             }),
         },
     }
@@ -275,6 +277,21 @@ fn pagemap_scan(probe: &Probe) -> Finding {
             lost: "changed pages are found by reading eight bytes for each page of a mapping: \
                    snapshots of large mappings take longer",
             advice: "a newer kernel: Linux has it from 6.7 on",
+        },
+    )
+}
+
+fn huge_pages(machine: &Machine) -> Finding {
+    feature(
+        "huge pages",
+        machine.huge_pages,
+        "freezing memory makes huge pages of it (MADV_COLLAPSE): children read it for next to nothing",
+        Absence {
+            lost: "memory that was frozen is read by children page by page, \
+                   as it is without freezing",
+            advice: "Linux 6.1 or newer with CONFIG_TRANSPARENT_HUGEPAGE; \
+                     memory that is free in large pieces; \
+                     /sys/kernel/mm/transparent_hugepage/shmem_enabled that is not \"deny\"",
         },
     )
 }

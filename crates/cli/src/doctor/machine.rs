@@ -4,7 +4,9 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
+use host_memory::huge::try_collapse;
 use host_memory::page::{Prot, page_size};
+use host_memory::probe::Support;
 use host_memory::reserve::{Reservation, Source};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -40,6 +42,9 @@ pub(crate) struct Machine {
     /// else why not.
     #[serde(skip)]
     pub(crate) reservation: Result<(), Errno>,
+    /// Whether a huge page could be made of frozen memory just now.
+    #[serde(skip)]
+    pub(crate) huge_pages: Support,
 }
 
 /// Owner and permissions of `/dev/userfaultfd`.
@@ -73,6 +78,7 @@ impl Machine {
                 .ok()
                 .map(|(soft, _hard)| soft),
             reservation: reserve(),
+            huge_pages: try_collapse(),
         }
     }
 

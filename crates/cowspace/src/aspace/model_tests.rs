@@ -172,7 +172,7 @@ struct Both {
 
 impl Both {
     fn new(page: usize) -> Both {
-        let space = AddressSpace::new(FIRST * page..(FIRST + PAGES) * page, page);
+        let space = AddressSpace::new(FIRST * page..(FIRST + PAGES) * page, page, 4 * page);
         Both {
             model: Model::new(space.root(), page),
             space,

@@ -54,7 +54,12 @@ impl<V: Clone + SameVmo> AddressSpace<V> {
             } else {
                 space.end
             };
-            let place = vmar.layout.find_gap(size, align, limit);
+            let at_multiple_of = |align| vmar.layout.find_gap(size, align, limit);
+            let place = if size >= self.huge {
+                at_multiple_of(align.max(self.huge)).or_else(|| at_multiple_of(align))
+            } else {
+                at_multiple_of(align)
+            };
             let start = place.ok_or(Status::NO_RESOURCES)?;
             return Ok(start..start + size);
         }

@@ -42,6 +42,7 @@ fn root() -> (Probe, Machine) {
         }),
         open_files: Some(1024),
         reservation: Ok(()),
+        huge_pages: Support::Yes,
     };
     (probe, machine)
 }
@@ -350,4 +351,20 @@ fn releases_compare_by_number() {
         probe.release = release.to_owned();
         assert_eq!(is_older(&probe, (6, 1)), older, "{release}");
     }
+}
+
+#[test]
+fn memory_without_huge_pages_costs_no_verdict() {
+    let (probe, mut machine) = root();
+    let report = examine(&probe, &machine);
+    assert_eq!(find(&report, "huge pages").state, State::Ok);
+    machine.huge_pages = Support::No(Reason::Refused("MADV_COLLAPSE", Errno::ENOMEM));
+    let report = examine(&probe, &machine);
+    assert_eq!(report.verdict, Verdict::Traced);
+    let finding = find(&report, "huge pages");
+    assert_eq!(finding.state, State::No);
+    assert!(finding.lost.is_some() && finding.advice.is_some());
+    machine.huge_pages = Support::No(Reason::Disabled);
+    let report = examine(&probe, &machine);
+    assert_eq!(find(&report, "huge pages").state, State::Off);
 }
