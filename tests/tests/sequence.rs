@@ -1,0 +1,119 @@
+//! Stores in sequence are served some pages ahead. That saves faults, and is otherwise not to be noticed: not in the bytes, not in what counts as written.
+
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use cowspace::{Policy, Vmar, Vmo, VmoChildOptions, fault_stats};
+use cowspace_tests::{RW, memory, page, unmap};
+use host_memory::access::Volatile;
+
+const PAGES: usize = 4096;
+
+/// A traced VMO of which word 0 of each page is 1, and a clone of it.
+fn cloned(pages: usize) -> (Vmo, Volatile, Vmo) {
+    let len = pages * page();
+    let vmo = Vmo::create(len as u64).expect("a VMO");
+    let addr = Vmar::root_self()
+        .map_with_policy(0, &vmo, 0, len, RW, Policy::Traced)
+        .expect("a mapping");
+    let bytes = memory(addr, len);
+    (0..pages).for_each(|n| bytes.store_u64(n * page(), 1));
+    let clone = snapshot(&bytes);
+    (vmo, bytes, clone)
+}
+
+fn snapshot(bytes: &Volatile) -> Vmo {
+    Vmar::root_self()
+        .create_vmo_child(VmoChildOptions::SNAPSHOT, bytes.addr(), bytes.len())
+        .expect("a clone")
+}
+
+fn words(vmo: &Vmo, pages: usize) -> Vec<u64> {
+    let mut bytes = vec![0; pages * page()];
+    vmo.read(&mut bytes, 0).expect("bytes inside");
+    let word = |page: &[u8]| u64::from_ne_bytes(page[..8].try_into().expect("8 bytes"));
+    bytes.chunks(page()).map(word).collect()
+}
+
+fn faults() -> Option<u64> {
+    fault_stats().map(|stats| stats.all.counts.total())
+}
+
+/// One test, because what it counts is the whole process's.
+#[test]
+fn stores_in_sequence_take_few_faults_and_count_exactly() {
+    for written in [1, 17, 40, 500, 1501] {
+        let (vmo, bytes, clone) = cloned(PAGES);
+        let before = faults();
+        // Not from the beginning; then a gap; then a little more.
+        let sequence = 5..5 + written;
+        let more = written + 900..written + 910;
+        for n in sequence.clone().chain(more.clone()) {
+            bytes.store_u64(n * page(), 2);
+        }
+        if let (Some(before), Some(after)) = (before, faults())
+            && written > 500
+        {
+            let taken = (after - before) as usize;
+            assert!(taken < written / 4, "{taken} faults for {written} pages");
+        }
+        let stored = |n: usize| sequence.contains(&n) || more.contains(&n);
+        let expected = ((written + more.len()) * page()) as u64;
+        let private = |vmo: &Vmo| vmo.info().expect("info").populated_private_bytes;
+        assert_eq!((private(&vmo), private(&clone)), (expected, expected));
+
+        // What was served ahead and not stored to is no change of the next clone's, and no store to it is lost afterwards.
+        let next = snapshot(&bytes);
+        assert_eq!((private(&vmo), private(&clone)), (0, expected));
+        let behind = 5 + written;
+        bytes.store_u64(behind * page(), 3);
+        assert_eq!(private(&vmo), page() as u64);
+        for n in 0..PAGES {
+            let now = if n == behind { 3 } else { 1 + u64::from(stored(n)) };
+            assert_eq!(bytes.load_u64(n * page()), now);
+        }
+        let of_next = words(&next, PAGES);
+        assert!((0..PAGES).all(|n| of_next[n] == 1 + u64::from(stored(n))));
+        assert!(words(&clone, PAGES).iter().all(|word| *word == 1));
+
+        // The same without the mapping.
+        unmap(bytes.addr(), bytes.len());
+        assert_eq!(private(&vmo), page() as u64);
+        assert_eq!(words(&vmo, PAGES)[behind], 3);
+    }
+    clones_of_a_sequence_are_prefixes();
+}
+
+/// A thread stores to all pages in order, over and over, each time a number one higher: a clone has the higher number up to some page, and the lower one from there on.
+fn clones_of_a_sequence_are_prefixes() {
+    let pages = 1000;
+    let (_vmo, bytes, _clone) = cloned(pages);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let bytes = &bytes;
+        scope.spawn(|| {
+            for number in 2_u64.. {
+                for n in 0..pages {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    bytes.store_u64(n * page(), number);
+                }
+            }
+        });
+        for _ in 0..300 {
+            let words = words(&snapshot(bytes), pages);
+            let (first, last) = (words[0], words[pages - 1]);
+            let higher = words.iter().take_while(|word| **word == first).count();
+            let right = words[higher..].iter().all(|word| *word == last);
+            if !right || first.wrapping_sub(last) > 1 {
+                stop.store(true, Ordering::Relaxed);
+                panic!("{words:?}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    unmap(bytes.addr(), bytes.len());
+}
