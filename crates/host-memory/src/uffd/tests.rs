@@ -1,4 +1,4 @@
-//! What each errno means, and that the kernel does what the wrappers say. Nothing here waits: pages are looked at only once they are there.
+//! What each errno means, and that the kernel does what the wrappers say. Nothing here waits but where it says so: pages are looked at only once they are there.
 
 use super::*;
 use crate::access::Volatile;
@@ -330,7 +330,8 @@ fn a_blocking_read_waits_for_a_fault() {
         return;
     };
     rig.uffd.set_blocking(true).unwrap();
-    let page = rig.pages(0, 1);
+    // A hole: its fault is a missing page's.
+    let page = rig.pages(1, 1);
     std::thread::scope(|scope| {
         let reads = scope.spawn(|| {
             let mut events = Events::with_capacity(4);
@@ -340,7 +341,7 @@ fn a_blocking_read_waits_for_a_fault() {
         });
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert!(!reads.is_finished());
-        let bytes = crate::access::Volatile::new(page.start(), page.len()).unwrap();
+        let bytes = Volatile::new(page.start(), page.len()).unwrap();
         assert_eq!(bytes.load_u8(0), 0);
         let events = reads.join().unwrap();
         assert!(
