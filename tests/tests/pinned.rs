@@ -315,7 +315,7 @@ fn a_refused_first_clone_loses_nothing(policy: Policy, pages: usize) {
                 Ok(_) => println!("SKIP held pages: this kernel does not mind"),
             }
             let seen = rounds[0].load(Ordering::Relaxed);
-            while rounds[0].load(Ordering::Relaxed) < seen + 3 {
+            while rounds[0].load(Ordering::Relaxed) < seen + 3 && !counting[0].is_finished() {
                 thread::yield_now();
             }
         }
