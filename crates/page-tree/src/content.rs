@@ -29,7 +29,7 @@ impl Tree {
     pub fn own_all(&mut self, v: impl Shows, layer: LayerId, runs: &[(Range<u64>, u64)]) {
         let memory = v.leaf(self);
         // Elsewhere a certain other leaf goes on seeing what is above: that stays so whatever is released meanwhile.
-        let alone = self.perhaps_alone(memory);
+        let alone = self.perhaps_alone(memory, 4 * runs.len());
         for (pages, layer_page) in runs {
             let cut = self.in_memory(v, pages.clone());
             let from = alone.partition_point(|part| part.end <= cut.start);
