@@ -490,18 +490,16 @@ impl Engine {
         };
         let Protected { open, changed, .. } = &mut protected;
         let mut others = Vec::new();
-        for part in looked_at {
-            self.pagemap
-                .scan_unprotected_flags(part, |part, flags| {
-                    push_range(open, part);
-                    if flags.contains(PageFlags::PRIVATE) {
-                        push_range(changed, part);
-                    } else {
-                        push_range(&mut others, part);
-                    }
-                })
-                .map_err(no_memory("scanning a mapping"))?;
-        }
+        self.pagemap
+            .scan_unprotected_flags(&looked_at, |part, flags| {
+                push_range(open, part);
+                if flags.contains(PageFlags::PRIVATE) {
+                    push_range(changed, part);
+                } else {
+                    push_range(&mut others, part);
+                }
+            })
+            .map_err(no_memory("scanning a mapping"))?;
         for &part in &protected.open {
             tracer.protect(part, Protect::Write)?;
         }

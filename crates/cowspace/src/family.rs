@@ -380,11 +380,8 @@ impl FamilyState {
         layer: WideLayer,
         runs: &[(Range<u64>, u64)],
     ) {
-        let mut held = 0;
-        for (pages, place) in runs {
-            self.tree.own(memory, pages.clone(), id, *place);
-            held += pages.end - pages.start;
-        }
+        self.tree.own_all(memory, id, runs);
+        let held = runs.iter().map(|(pages, _)| pages.end - pages.start).sum();
         self.add_layer(id, Arc::new(layer), held);
     }
 

@@ -172,7 +172,8 @@ mod tests {
         open.clear(pages);
         assert!(open.is_empty());
         open.note(4099..4100);
-        assert_eq!(open.ranges(9), Some(vec![4099..4100]));
+        open.note(5000..5001);
+        assert_eq!(open.ranges(9), Some(vec![4099..4100, 5000..5001]));
     }
 
     #[test]

@@ -225,16 +225,20 @@ impl Pagemap {
         })
     }
 
-    /// As [`Self::scan_unprotected`], and says whose pages they are, which takes a look at each page: for a range that has few protected ones. Allocates nothing.
+    /// As [`Self::scan_unprotected`] of one range after the other, and says whose pages they are, which takes a look at each page: for ranges that have few protected
+    /// ones. Allocates nothing.
     pub fn scan_unprotected_flags(
         &self,
-        range: HostRange,
+        ranges: &[HostRange],
         mut f: impl FnMut(HostRange, PageFlags),
     ) -> io::Result<()> {
-        self.scan_wanted(range, Wanted::UNPROTECTED_FLAGS, |run, flags| {
-            if !flags.is_empty() && !flags.contains(PageFlags::WRITE_PROTECTED) {
-                f(run, flags);
-            }
+        self.check_process()?;
+        ranges.iter().try_for_each(|&range| {
+            self.scan_checked(range, Wanted::UNPROTECTED_FLAGS, |run, flags| {
+                if !flags.is_empty() && !flags.contains(PageFlags::WRITE_PROTECTED) {
+                    f(run, flags);
+                }
+            })
         })
     }
 
@@ -261,11 +265,26 @@ impl Pagemap {
         &self,
         range: HostRange,
         wanted: Wanted,
+        f: impl FnMut(HostRange, PageFlags),
+    ) -> io::Result<()> {
+        self.check_process()?;
+        self.scan_checked(range, wanted, f)
+    }
+
+    fn check_process(&self) -> io::Result<()> {
+        if std::process::id() == self.pid {
+            Ok(())
+        } else {
+            Err(Errno::ESRCH.into())
+        }
+    }
+
+    fn scan_checked(
+        &self,
+        range: HostRange,
+        wanted: Wanted,
         mut f: impl FnMut(HostRange, PageFlags),
     ) -> io::Result<()> {
-        if std::process::id() != self.pid {
-            return Err(Errno::ESRCH.into());
-        }
         let mut report = |start: usize, end: usize, flags: PageFlags| {
             if let Some(run) = HostRange::new(start, end.saturating_sub(start)) {
                 f(run, flags);
@@ -285,6 +304,8 @@ impl Pagemap {
         report: &mut impl FnMut(usize, usize, PageFlags),
     ) -> io::Result<()> {
         let mut regions = [Region::default(); REGIONS];
+        // The kernel takes memory for as many as it is told there is room for.
+        let room = REGIONS.min((end - start) / page_size()) as u64;
         let mut at = start as u64;
         while at < end as u64 {
             let mut arg = ScanArg {
@@ -294,7 +315,7 @@ impl Pagemap {
                 end: end as u64,
                 walk_end: 0,
                 vec: regions.as_mut_ptr().expose_provenance() as u64,
-                vec_len: REGIONS as u64,
+                vec_len: room,
                 max_pages: 0,
                 category_inverted: wanted.without,
                 category_mask: wanted.with | wanted.without,

@@ -92,8 +92,9 @@ impl ProcMem {
         ranges: &[HostRange],
         to: &MemFd,
     ) -> io::Result<()> {
+        self.check_process()?;
         for range in ranges {
-            self.check(within, range.start(), range.len())?;
+            check_inside(within, range.start(), range.len())?;
         }
         to.check(0, ranges.iter().map(|range| range.len() as u64).sum())?;
         let mut pieces = Vec::with_capacity(PIECES.min(ranges.len()));
@@ -138,13 +139,24 @@ impl ProcMem {
     }
 
     fn check(&self, within: &Reservation, addr: usize, len: usize) -> io::Result<()> {
-        if std::process::id() != self.pid {
-            return Err(Errno::ESRCH.into());
+        self.check_process()?;
+        check_inside(within, addr, len)
+    }
+
+    fn check_process(&self) -> io::Result<()> {
+        if std::process::id() == self.pid {
+            Ok(())
+        } else {
+            Err(Errno::ESRCH.into())
         }
-        if !within.range().contains_bytes(addr, len) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+    }
+}
+
+fn check_inside(within: &Reservation, addr: usize, len: usize) -> io::Result<()> {
+    if within.range().contains_bytes(addr, len) {
         Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
     }
 }
 

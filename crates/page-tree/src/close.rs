@@ -33,7 +33,7 @@ impl Tree {
 
     fn end_memory(&mut self, leaf: Key) {
         let above = self
-            .perhaps_alone(leaf)
+            .perhaps_alone(leaf, usize::MAX)
             .into_iter()
             .flat_map(|pages| self.seen_above(leaf, pages))
             .collect();

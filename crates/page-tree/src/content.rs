@@ -25,6 +25,28 @@ impl Tree {
         self.give_up(above);
     }
 
+    /// As [`Tree::own`] of many runs of one layer, each with the page of the layer at which it begins: takes less time for each.
+    pub fn own_all(&mut self, v: impl Shows, layer: LayerId, runs: &[(Range<u64>, u64)]) {
+        let memory = v.leaf(self);
+        // Elsewhere a certain other leaf goes on seeing what is above: that stays so whatever is released meanwhile.
+        let alone = self.perhaps_alone(memory, 4 * runs.len());
+        for (pages, layer_page) in runs {
+            let cut = self.in_memory(v, pages.clone());
+            let from = alone.partition_point(|part| part.end <= cut.start);
+            let parts = alone[from..].iter();
+            let above = parts
+                .take_while(|part| part.start < cut.end)
+                .flat_map(|part| {
+                    self.seen_above(memory, part.start.max(cut.start)..part.end.min(cut.end))
+                })
+                .collect();
+            self.nodes[memory]
+                .runs
+                .set(cut, Place::In(layer, *layer_page), &mut self.layers);
+            self.give_up(above);
+        }
+    }
+
     /// Makes `pages` of `v` zero, giving their content up (`ZX_VMO_OP_ZERO` on whole pages).
     pub fn zero(&mut self, v: impl Shows, pages: Range<u64>) {
         let memory = v.leaf(self);

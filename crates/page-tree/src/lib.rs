@@ -30,6 +30,7 @@
 //! |---|---|
 //! | [`Tree::snapshot`] | the leaf's runs move, as one map, to a new hidden node with the leaf and the clone below it. If the leaf has nothing in the clone's window, the clone hangs below the nearest ancestor that has, or below none: chains of unwritten clones stay flat |
 //! | [`Tree::own`] | a run in the leaf; what the leaf saw there before loses one reader |
+//! | [`Tree::own_all`] | the same for many runs of one layer |
 //! | [`Tree::zero`] | as `own`, with the marker where an ancestor would show through, and no run elsewhere |
 //! | [`Tree::resize`] | runs beyond the end go, the limit is cut; growing leaves the limit |
 //! | [`Tree::close`] | the leaf goes when its last VMO does; what it saw loses one reader |

@@ -44,8 +44,9 @@ impl Tree {
 
     /// The pages of `leaf`, in order, outside of which one certain other leaf looks at the same pages of its parent: nothing is lost there when `leaf` goes.
     ///
-    /// Takes a time that grows with what stands between the two, not with all that `leaf` sees: so closing costs no more than what was changed since the clone.
-    pub(crate) fn perhaps_alone(&self, leaf: Key) -> Vec<Range<u64>> {
+    /// Takes a time that grows with what stands between the two, not with all that `leaf` sees: so closing costs no more than what was changed since the clone. It looks at
+    /// at most `most` runs of a node; where that is not enough, all pages are given.
+    pub(crate) fn perhaps_alone(&self, leaf: Key, most: usize) -> Vec<Range<u64>> {
         let Some(edge) = self.nodes[leaf].parent else {
             return Vec::new();
         };
@@ -62,6 +63,10 @@ impl Tree {
                 break;
             };
             let below = &self.nodes[child];
+            if below.runs.len() > most {
+                hidden.push(window.clone());
+                break;
+            }
             let edge = below.parent.expect("a child has an edge");
             shift += edge.offset;
             let start = seen.start.max(shift).min(seen.end);

@@ -66,7 +66,7 @@ fn op() -> impl Strategy<Value = Op> {
         prop_oneof![2 => Just(0), 1 => 0..PAGES],
         prop_oneof![Just(PAGES), 0..PAGES],
     );
-    let to = prop_oneof![Just(To::Home), Just(To::New)];
+    let to = prop_oneof![Just(To::Home), Just(To::New), Just(To::NewScattered)];
     prop_oneof![
         1 => (1..=PAGES).prop_map(|pages| Op::Create { pages }),
         6 => window.clone().prop_map(|(of, offset, pages)| Op::Clone { of, offset, pages }),

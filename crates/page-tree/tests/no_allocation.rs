@@ -40,3 +40,30 @@ fn resolve_and_run_allocate_nothing() {
     assert!(found > 1000);
     assert_eq!(allocations.count_total, 0);
 }
+
+/// Rounds of writing a page, cloning, and closing the clone before: closing takes as much at the end as at the beginning, however scattered the memory is by then.
+#[test]
+fn closing_a_clone_costs_what_changed_since() {
+    const PAGES: u64 = 4096;
+    let mut tree = Tree::new();
+    let v = tree.create(PAGES);
+    tree.own(v, 0..PAGES, LayerId(0), 0);
+    let mut clone = tree.snapshot(v, 0, PAGES);
+    let mut bytes = Vec::new();
+    for round in 1..=1000 {
+        let runs: Vec<_> = (0..4)
+            .map(|at| ((round * 4 + at) * 997 % PAGES, at))
+            .map(|(page, at)| (page..page + 1, at))
+            .collect();
+        tree.own_all(v, LayerId(round), &runs);
+        let next = tree.snapshot(v, 0, PAGES);
+        bytes.push(measure(|| tree.close(clone)).bytes_total);
+        clone = next;
+    }
+    let (begin, end) = (&bytes[..100], &bytes[900..]);
+    let (begin, end) = (begin.iter().sum::<u64>(), end.iter().sum::<u64>());
+    assert!(
+        end <= 2 * begin,
+        "{begin} bytes at the beginning, {end} at the end"
+    );
+}

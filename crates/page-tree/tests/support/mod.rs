@@ -44,6 +44,8 @@ pub(crate) enum To {
     Home,
     /// The beginning of a new layer.
     New,
+    /// The same, and of the pages every other one, said all at once.
+    NewScattered,
 }
 
 impl World {
@@ -126,9 +128,10 @@ impl World {
         let inside = self.inside(at, pages.clone());
         let (layer, first) = match to {
             To::Home => (self.memories[&self.vmos[at].memory].home, inside.start),
-            To::New => (LayerId(self.next()), 0),
+            To::New | To::NewScattered => (LayerId(self.next()), 0),
         };
-        for page in inside.clone() {
+        let scattered = matches!(to, To::NewScattered);
+        for page in inside.clone().step_by(if scattered { 2 } else { 1 }) {
             let place = (layer, first + page - inside.start);
             if self.bytes.contains_key(&place) {
                 self.assert_unseen_by_others(at, place);
@@ -137,7 +140,17 @@ impl World {
             self.bytes.insert(place, content);
             self.memory_mut(at).pages[page as usize] = content;
         }
-        self.tree.own(self.vmos[at].id, pages, layer, first);
+        let id = self.vmos[at].id;
+        if scattered {
+            // Of the VMO's pages, of which some may lie behind the end.
+            let runs = pages
+                .clone()
+                .step_by(2)
+                .map(|page| (page..page + 1, page - pages.start));
+            self.tree.own_all(id, layer, &runs.collect::<Vec<_>>());
+        } else {
+            self.tree.own(id, pages, layer, first);
+        }
     }
 
     pub(crate) fn zero(&mut self, at: usize, pages: Range<u64>) {
