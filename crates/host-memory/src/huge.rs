@@ -19,7 +19,9 @@ use crate::page::{Prot, page_size};
 use crate::probe::{Probe, Reason, Support};
 use crate::reserve::{Reservation, Source};
 
-/// How often the kernel is asked for one huge page.
+/// So many huge pages are asked for at once: each call waits for every CPU first, and a busy one keeps it waiting for long.
+const AT_ONCE: usize = 32;
+/// How often the kernel is asked for a single one that was not had.
 const ATTEMPTS: usize = 4;
 
 /// Bytes of a huge page, as the kernel says: a power of two, more than a page. `None` where the kernel has none.
@@ -78,17 +80,26 @@ fn collapse_part(layer: &Layer, part: Range<u64>, huge: usize) -> io::Result<Vec
     let skip = start.next_multiple_of(huge) - start;
     let at = aside.range().sub(skip, len).ok_or_else(invalid)?;
     aside.map(at, Source::Private(layer, part.start), Prot::READ)?;
+    let memory = |offset, len| Volatile::new(at.start() + offset, len).ok_or_else(invalid);
     let mut done: Vec<Range<u64>> = Vec::new();
-    for offset in (0..len).step_by(huge) {
-        let memory = Volatile::new(at.start() + offset, huge).ok_or_else(invalid)?;
-        // One by one, for the kernel does not say which of several it has made.
-        if !collapse_one(&memory) {
-            continue;
-        }
-        let bytes = part.start + offset as u64..part.start + (offset + huge) as u64;
+    let mut add = |offset: usize, len: usize| {
+        let bytes = part.start + offset as u64..part.start + (offset + len) as u64;
         match done.last_mut() {
             Some(last) if last.end == bytes.start => last.end = bytes.end,
             _ => done.push(bytes),
+        }
+    };
+    for offset in (0..len).step_by(AT_ONCE * huge) {
+        let several = (AT_ONCE * huge).min(len - offset);
+        if memory(offset, several)?.collapse().is_ok() {
+            add(offset, several);
+            continue;
+        }
+        // Once more one by one, for the kernel does not say which of them it has made.
+        for offset in (offset..offset + several).step_by(huge) {
+            if collapse_one(&memory(offset, huge)?) {
+                add(offset, huge);
+            }
         }
     }
     Ok(done)
