@@ -71,7 +71,11 @@ fn stores_in_sequence_take_few_faults_and_count_exactly() {
         bytes.store_u64(behind * page(), 3);
         assert_eq!(private(&vmo), page() as u64);
         for n in 0..PAGES {
-            let now = if n == behind { 3 } else { 1 + u64::from(stored(n)) };
+            let now = if n == behind {
+                3
+            } else {
+                1 + u64::from(stored(n))
+            };
             assert_eq!(bytes.load_u64(n * page()), now);
         }
         let of_next = words(&next, PAGES);

@@ -3,7 +3,6 @@
 //! A clone that nobody has written to consists of sealed layers, which never change. So it can be given to another process as a table of pages and the layers' descriptors, and
 //! nobody needs to be asked afterwards: an [`Image`]. What a peer sends is checked before it is used: it is an allegation.
 
-use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::family::{Family, new_layer_id};
+use crate::hash::HashMap;
 use crate::info::Name;
 use crate::object::{NewVmo, VmObject, VmoKind};
 use crate::report::call;
@@ -69,7 +69,7 @@ impl Image {
     pub fn capture(vmos: &[&Vmo]) -> Result<Image, Status> {
         call(|engine| {
             let mut image = Image::default();
-            let mut numbers = HashMap::new();
+            let mut numbers = HashMap::default();
             for vmo in vmos {
                 let (vmo, rights) = vmo.as_ref().vmo(engine, Rights::NONE)?;
                 let record = image.record(&vmo, rights, &mut numbers)?;
@@ -206,7 +206,7 @@ impl VmoRecord {
         let family = Family::new();
         let mut state = family.lock();
         let vmo = state.tree.create(self.pages);
-        let mut ids: HashMap<u32, (LayerId, u64)> = HashMap::new();
+        let mut ids: HashMap<u32, (LayerId, u64)> = HashMap::default();
         for run in &self.runs {
             let (id, held) = ids.entry(run.layer).or_insert_with(|| (new_layer_id(), 0));
             *held += run.pages;

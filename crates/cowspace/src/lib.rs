@@ -85,7 +85,7 @@ mod wide;
 pub use ahead::{make_threads_only_ahead, start_threads_ahead};
 pub use discard::VmoLockState;
 pub use engine::{
-    default_policy, fault_stats, is_running, record_faults, reserve_address_space,
+    default_policy, fault_stats, is_running, prepare, record_faults, reserve_address_space,
     set_default_policy,
 };
 pub use freeze::Frozen;

@@ -1,7 +1,6 @@
 //! The process as an object.
 
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::unistd::getpid;
 
@@ -107,28 +106,38 @@ impl HandleBased for Process {}
 pub(crate) struct ProcessObject {
     pub(crate) koid: Koid,
     pub(crate) signals: Arc<SignalState>,
-    main_thread: Task,
-    name: TaskName,
+    /// Its main thread, which carries its name; looked for when first asked, because few ask and a fresh child is in a hurry. `None` inside: `/proc` does not tell of it.
+    main_thread: OnceLock<Option<(Task, TaskName)>>,
 }
 
 impl ProcessObject {
-    /// Fails if `/proc` does not tell of it.
-    pub(crate) fn new() -> io::Result<ProcessObject> {
-        let main_thread = Task::find(getpid().as_raw()).ok_or(io::ErrorKind::NotFound)?;
-        Ok(ProcessObject {
+    pub(crate) fn new() -> ProcessObject {
+        ProcessObject {
             koid: new_koid(),
             signals: Arc::new(SignalState::new(Signals::NONE)),
-            name: TaskName::of(&main_thread),
-            main_thread,
-        })
+            main_thread: OnceLock::new(),
+        }
+    }
+
+    fn main_thread(&self) -> Option<&(Task, TaskName)> {
+        self.main_thread
+            .get_or_init(|| {
+                let task = Task::find(getpid().as_raw())?;
+                let name = TaskName::of(&task);
+                Some((task, name))
+            })
+            .as_ref()
     }
 
     pub(crate) fn name(&self) -> Name {
-        self.name.get(&self.main_thread)
+        self.main_thread()
+            .map_or_else(Name::default, |(task, name)| name.get(task))
     }
 
     pub(crate) fn set_name(&self, name: Name) {
-        self.name.set(&self.main_thread, name);
+        if let Some((task, given)) = self.main_thread() {
+            given.set(task, name);
+        }
     }
 }
 

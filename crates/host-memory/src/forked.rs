@@ -7,8 +7,8 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicPtr, AtomicU8};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8};
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -17,28 +17,35 @@ use crate::page::page_size;
 
 /// A byte that is 1 in the process that called [`mark_process`] last, and 0 in its copies. Null before the first call. Never unmapped.
 static MARK: AtomicPtr<AtomicU8> = AtomicPtr::new(ptr::null_mut());
+/// Whether [`mark_process`] was called, here or in a process that this one is a copy of: only then the byte says anything.
+static MARKED: AtomicBool = AtomicBool::new(false);
+
+/// Allocates now what [`mark_process`] needs, for this process and its copies, and marks none of them.
+pub fn prepare_mark() -> io::Result<()> {
+    if MARK.load(Acquire).is_null() {
+        publish(new_mark()?);
+    }
+    Ok(())
+}
 
 /// Makes this process the one that [`in_forked_copy`] knows. Called again in a copy, it makes the copy one of its own right. Allocates one page the first time.
 pub fn mark_process() -> io::Result<()> {
-    let mark = MARK.load(Acquire);
-    if mark.is_null() {
-        publish(new_mark()?);
-    } else {
-        // SAFETY: what MARK holds is a byte of a page of its own that is never unmapped, and used as an atomic alone.
-        unsafe { &*mark }.store(1, Relaxed);
-    }
+    prepare_mark()?;
+    // SAFETY: what MARK holds is a byte of a page of its own that is never unmapped, and used as an atomic alone.
+    unsafe { &*MARK.load(Acquire) }.store(1, Relaxed);
+    // After the byte: whoever sees this finds it set.
+    MARKED.store(true, Release);
     Ok(())
 }
 
 /// Whether this process is a copy of one that called [`mark_process`], and has not called it itself. Async-signal-safe.
 #[must_use]
 pub fn in_forked_copy() -> bool {
-    let mark = MARK.load(Acquire);
-    if mark.is_null() {
+    if !MARKED.load(Acquire) {
         return false;
     }
-    // SAFETY: as in `mark_process`.
-    unsafe { &*mark }.load(Relaxed) == 0
+    // SAFETY: as in `mark_process`, which has put it there before it set MARKED.
+    unsafe { &*MARK.load(Acquire) }.load(Relaxed) == 0
 }
 
 /// Has the C library call `prepare` before each `fork(3)` of this process, and `parent` or `child` after it (`pthread_atfork(3)`). For ever: they cannot be taken back.
@@ -58,7 +65,7 @@ pub fn at_fork(
     }
 }
 
-/// A new page, wiped in copies, whose first byte is 1: whoever finds it published finds it set.
+/// A new page, wiped in copies.
 fn new_mark() -> io::Result<*mut AtomicU8> {
     let len = NonZeroUsize::new(page_size()).ok_or(Errno::EINVAL)?;
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -70,10 +77,7 @@ fn new_mark() -> io::Result<*mut AtomicU8> {
         let _ = unsafe { munmap(page, len.get()) };
         return Err(errno.into());
     }
-    let mark: *mut AtomicU8 = page.as_ptr().cast();
-    // SAFETY: the page is ours alone, writable, and a byte of zero is an AtomicU8.
-    unsafe { &*mark }.store(1, Relaxed);
-    Ok(mark)
+    Ok(page.as_ptr().cast())
 }
 
 /// Makes `mark` the process's, unless another thread was faster.

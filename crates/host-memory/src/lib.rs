@@ -32,6 +32,7 @@
 //! here takes an address without checking that it does.
 
 pub mod access;
+pub mod code;
 mod folder;
 pub mod forked;
 pub mod heap;

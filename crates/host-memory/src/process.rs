@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -56,21 +57,23 @@ pub struct Forked {
     pub returned: Instant,
 }
 
-/// As [`fork`], with the time that the system call itself took: [`fork`] also looks how many threads there are, which costs as much as forking a small process.
+/// As [`fork`], with the time that the system call itself took: [`fork`] also looks whether there are other threads.
 ///
 /// # Errors
 ///
 /// As [`fork`].
 pub fn timed_fork() -> io::Result<Forked> {
-    let threads = thread_count()?;
-    if threads != 1 {
-        return Err(io::Error::other(format!(
-            "fork: this process has {threads} threads, and a copy would have only one of them"
-        )));
+    if !is_single_threaded() {
+        let threads = thread_count()?;
+        if threads != 1 {
+            return Err(io::Error::other(format!(
+                "fork: this process has {threads} threads, and a copy would have only one of them"
+            )));
+        }
     }
     let called = Instant::now();
     // SAFETY:
-    // 1. This process has exactly one thread, the calling one: that was read from the kernel above, and only a thread of this process could start another
+    // 1. This process has exactly one thread, the calling one: that was asked of the kernel above, and only a thread of this process could start another
     //    one in between; this one is here. (A signal handler must not: pthread_create is not async-signal-safe.)
     // 2. So no other thread can hold a lock, or have left a data structure half-changed, in the copy: all code may go on in it, not only the
     //    async-signal-safe functions.
@@ -103,6 +106,12 @@ pub fn abort(line: fmt::Arguments<'_>) -> ! {
     // Past `Stderr`'s lock, to the descriptor itself. If even that fails there is nobody to tell.
     let _ = nix::unistd::write(io::stderr(), &buffer[..=len]);
     std::process::abort();
+}
+
+/// Whether the kernel says at once that this process has no other thread: it refuses to unshare what threads share if there are several, and if not has nothing to do (unshare(2)).
+/// Where it does not say (a container may forbid the call) `false`: then they must be counted, which costs as much as forking a small process.
+pub(crate) fn is_single_threaded() -> bool {
+    unshare(CloneFlags::CLONE_THREAD).is_ok()
 }
 
 /// How many threads this process has now, as `/proc/self/task` lists them.
@@ -238,6 +247,7 @@ mod tests {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv());
         assert!(thread_count().unwrap() >= 2);
+        assert!(!is_single_threaded());
         let refused = fork().unwrap_err();
         assert!(refused.to_string().contains("threads"), "{refused}");
         drop(stop);

@@ -5,33 +5,42 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use host_memory::page::page_size;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::context::Context;
 use crate::launcher::{Entry, Forked, Launcher};
 use crate::launcher_process;
-use crate::message::{self, Limits, receive_value, send_value};
-use crate::protocol::{Blueprint, HANDED_OVER, Report, blueprint_limits};
+use crate::message::{self, receive_value, send_value};
+use crate::protocol::{Blueprint, Policy, Report, STREAMS, blueprint_limits};
 use crate::rebuild::rebuild;
 
 /// Lives a child's life and returns its exit code.
 ///
-/// Until the child has all it needs, the end of the launcher or of the zygote ends it without a word.
-pub(crate) fn run(handover: OwnedFd, entries: &[Entry]) -> i32 {
+/// Until the child has all it needs, the end of the zygote ends it without a word.
+pub(crate) fn run(control: OwnedFd, entries: &[Entry]) -> i32 {
     set_name("zygote-blank");
-    let Some(control) = take_over(handover) else {
-        return 0;
+    let (pid, pidfd) = match own_pidfd() {
+        Ok(own) => own,
+        Err(error) => return fail(&control, &format!("it cannot open its own pidfd, {error}")),
     };
-    let (blueprint, layers) = match await_blueprint(&control, entries.len()) {
-        Ok(Some(received)) => received,
+    let Told {
+        blueprint,
+        streams,
+        layers,
+    } = match await_blueprint(&control, entries.len()) {
+        Ok(Some(told)) => told,
         Ok(None) => return 0,
         Err(reason) => return fail(&control, &reason),
     };
+    if let Err(error) = take_streams(streams) {
+        return fail(&control, &format!("it has no standard streams, {error}"));
+    }
     // Before the engine starts its threads.
     let launcher = match blueprint.can_spawn.then(|| Launcher::fork(entries)) {
         None => None,
         Some(Ok(Forked::Zygote(launcher))) => Some(launcher),
         Some(Ok(Forked::Launcher(socket))) => {
-            drop((control, layers));
+            drop((control, pidfd, layers));
             launcher_process::run(socket, entries.to_vec());
         }
         Some(Err(error)) => {
@@ -44,8 +53,8 @@ pub(crate) fn run(handover: OwnedFd, entries: &[Entry]) -> i32 {
         Ok(clone) => {
             set_name(entry.name);
             // If the zygote has died meanwhile, its child goes on all the same.
-            let _ = send_value(control.as_fd(), &Report::Ready, &[]);
-            drop(control);
+            let _ = send_value(control.as_fd(), &Report::Ready(pid), &[pidfd.as_fd()]);
+            drop((control, pidfd));
             (entry.run)(Context {
                 args: clone.arguments,
                 vmos: clone.vmos,
@@ -56,35 +65,65 @@ pub(crate) fn run(handover: OwnedFd, entries: &[Entry]) -> i32 {
     }
 }
 
-/// Waits until this child is needed: takes the standard streams over, and gives the socket to the zygote. `None` if it never will be.
-fn take_over(handover: OwnedFd) -> Option<OwnedFd> {
-    let limits = Limits {
-        bytes: 0,
-        descriptors: HANDED_OVER,
+/// Does in the launcher, with nothing, what each child does with its image: what this process has used of the program's code its copies find in place.
+pub(crate) fn rehearse() -> io::Result<()> {
+    let (zygote, control) = message::pair()?;
+    let nothing = Blueprint {
+        entry: 0,
+        arguments: Vec::new(),
+        policy: Policy::Native,
+        can_spawn: false,
+        vmos: Vec::new(),
+        mappings: Vec::new(),
+        handles: Vec::new(),
+        left_out: Vec::new(),
     };
-    let handed_over = message::receive(handover.as_fd(), limits).ok()??;
-    let [control, stdin, stdout, stderr] =
-        <[OwnedFd; HANDED_OVER]>::try_from(handed_over.descriptors).ok()?;
-    rustix::stdio::dup2_stdin(stdin).ok()?;
-    rustix::stdio::dup2_stdout(stdout).ok()?;
-    rustix::stdio::dup2_stderr(stderr).ok()?;
-    Some(control)
+    let streams: [_; STREAMS] = [zygote.as_fd(); STREAMS];
+    send_value(zygote.as_fd(), &nothing, &streams)?;
+    let _ = await_blueprint(&control, 1);
+    let (pid, pidfd) = own_pidfd()?;
+    send_value(control.as_fd(), &Report::Ready(pid), &[pidfd.as_fd()])
 }
 
-/// Waits until this child is told what to become, and by which layers; `None` if the zygote is gone. What is not right is refused with a reason.
-fn await_blueprint(
-    control: &OwnedFd,
-    entries: usize,
-) -> Result<Option<(Blueprint, Vec<OwnedFd>)>, String> {
-    match receive_value::<Blueprint>(control, blueprint_limits()) {
-        Ok(None) => Ok(None),
-        Err(cut) if cut.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(format!("its image did not arrive, {error}")),
-        Ok(Some((blueprint, layers))) => match blueprint.check(entries, page_size()) {
-            Ok(()) => Ok(Some((blueprint, layers))),
-            Err(refused) => Err(format!("its image is not right, {refused}")),
-        },
+/// This process's number, and a descriptor for the zygote that means this process for ever.
+fn own_pidfd() -> io::Result<(i32, OwnedFd)> {
+    let pid = getpid();
+    Ok((pid.as_raw_pid(), pidfd_open(pid, PidfdFlags::empty())?))
+}
+
+/// What a child is told to become, and by which streams and layers.
+struct Told {
+    blueprint: Blueprint,
+    streams: [OwnedFd; STREAMS],
+    layers: Vec<OwnedFd>,
+}
+
+/// Waits until this child is told; `None` if the zygote is gone. What is not right is refused with a reason.
+fn await_blueprint(control: &OwnedFd, entries: usize) -> Result<Option<Told>, String> {
+    let (blueprint, mut streams) = match receive_value::<Blueprint>(control, blueprint_limits()) {
+        Ok(None) => return Ok(None),
+        Err(cut) if cut.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(format!("its image did not arrive, {error}")),
+        Ok(Some(received)) => received,
+    };
+    if let Err(refused) = blueprint.check(entries, page_size()) {
+        return Err(format!("its image is not right, {refused}"));
     }
+    let layers = streams.split_off(STREAMS.min(streams.len()));
+    let streams = <[OwnedFd; STREAMS]>::try_from(streams)
+        .map_err(|_| "its image is not right, it comes without standard streams")?;
+    Ok(Some(Told {
+        blueprint,
+        streams,
+        layers,
+    }))
+}
+
+fn take_streams([stdin, stdout, stderr]: [OwnedFd; STREAMS]) -> io::Result<()> {
+    rustix::stdio::dup2_stdin(stdin)?;
+    rustix::stdio::dup2_stdout(stdout)?;
+    rustix::stdio::dup2_stderr(stderr)?;
+    Ok(())
 }
 
 /// Tells the zygote why there is no clone, if it is still there, and returns the exit code for that.
@@ -103,8 +142,10 @@ fn set_name(name: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::BorrowedFd;
+
     use super::*;
-    use crate::protocol::{Access, Mapping, Policy, Run};
+    use crate::protocol::{Access, Mapping, Run};
 
     fn blueprint(mappings: Vec<Mapping>) -> Blueprint {
         Blueprint {
@@ -124,12 +165,15 @@ mod tests {
         let (peer, control) = message::pair().unwrap();
         send(&peer);
         drop(peer);
-        Ok(await_blueprint(&control, 1)?.map(|(blueprint, _)| blueprint))
+        Ok(await_blueprint(&control, 1)?.map(|told| told.blueprint))
     }
 
     #[test]
     fn a_right_blueprint_is_taken() {
-        let taken = told(|peer| send_value(peer.as_fd(), &blueprint(Vec::new()), &[]).unwrap());
+        let stream = io::stderr();
+        let streams: [BorrowedFd<'_>; STREAMS] = [stream.as_fd(); STREAMS];
+        let taken =
+            told(|peer| send_value(peer.as_fd(), &blueprint(Vec::new()), &streams).unwrap());
         assert!(taken.unwrap().is_some());
     }
 
@@ -179,5 +223,10 @@ mod tests {
         let unfounded =
             told(|peer| send_value(peer.as_fd(), &blueprint(vec![of_no_vmo]), &[]).unwrap());
         assert!(unfounded.unwrap_err().contains("VMO"));
+        let without = told(|peer| {
+            let two = [peer.as_fd(); 2];
+            send_value(peer.as_fd(), &blueprint(Vec::new()), &two).unwrap();
+        });
+        assert!(without.unwrap_err().contains("standard streams"));
     }
 }

@@ -39,6 +39,27 @@ pub(crate) enum Status {
     Known(ExitStatus),
 }
 
+impl Status {
+    /// Waits until it is known.
+    pub(crate) fn read(&mut self) -> io::Result<ExitStatus> {
+        let pipe = match self {
+            Self::Known(status) => return Ok(*status),
+            Self::In(pipe) => pipe,
+        };
+        let mut raw = [0; size_of::<i32>()];
+        // The launcher writes all of it at once, and pipes do not divide so little (pipe(7)).
+        if retry_on_intr(|| rustix::io::read(&*pipe, &mut raw))? != raw.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "nobody knows how the child ended: the launcher is gone, or SIGCHLD is ignored",
+            ));
+        }
+        let status = ExitStatus::from_raw(i32::from_ne_bytes(raw));
+        *self = Self::Known(status);
+        Ok(status)
+    }
+}
+
 impl Child {
     /// The process id. It may mean another process once the child has ended; [`kill`](Self::kill) is not misled by that.
     pub fn id(&self) -> u32 {
@@ -69,7 +90,7 @@ impl Child {
     /// `NotFound` if nobody knows: the launcher was killed, or this program ignores `SIGCHLD`.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         drop(self.stdin.take());
-        self.read_status()
+        self.status.read()
     }
 
     /// How the child ended, or `None` if it runs.
@@ -88,25 +109,7 @@ impl Child {
                 return Ok(None);
             }
         }
-        self.read_status().map(Some)
-    }
-
-    fn read_status(&mut self) -> io::Result<ExitStatus> {
-        let pipe = match &self.status {
-            Status::Known(status) => return Ok(*status),
-            Status::In(pipe) => pipe,
-        };
-        let mut raw = [0; size_of::<i32>()];
-        // The launcher writes all of it at once, and pipes do not divide so little (pipe(7)).
-        if retry_on_intr(|| rustix::io::read(pipe, &mut raw))? != raw.len() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "nobody knows how the child ended: the launcher is gone, or SIGCHLD is ignored",
-            ));
-        }
-        let status = ExitStatus::from_raw(i32::from_ne_bytes(raw));
-        self.status = Status::Known(status);
-        Ok(status)
+        self.status.read().map(Some)
     }
 
     /// Closes the child's standard input, reads its piped output and errors to their ends, and waits for the child's.

@@ -1,20 +1,21 @@
 //! The zygote's side of its launcher.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host_memory::process::{Fork, fork, thread_count};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{Shutdown, shutdown};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::launcher_process;
 use crate::message;
-use crate::protocol::Request;
+use crate::protocol::{LAUNCH, Request};
 
 /// A function that a child can be spawned to run.
 ///
@@ -40,8 +41,24 @@ struct Shared {
     /// A pidfd of the launcher process.
     process: OwnedFd,
     entries: Vec<Entry>,
+    pool: Mutex<Pool>,
     /// The process that forked the launcher.
     owner: u32,
+}
+
+/// Blank children that wait for their turn.
+#[derive(Debug, Default)]
+struct Pool {
+    size: usize,
+    waiting: Vec<Blank>,
+}
+
+/// A child that was asked for: it waits at its control socket, or will once it is forked. If this is dropped it ends.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    pub(crate) control: OwnedFd,
+    /// Where the launcher writes the wait status.
+    pub(crate) status: OwnedFd,
 }
 
 impl Launcher {
@@ -84,40 +101,73 @@ impl Launcher {
                     socket: ours,
                     process,
                     entries: entries.to_vec(),
+                    pool: Mutex::default(),
                     owner: std::process::id(),
                 }))))
             }
         }
     }
 
-    /// Has `blanks` blank children wait for their turn, from now on: a spawn then need not wait for a fork. 0, as at first, keeps none. Each costs a process of little memory.
+    /// Has `blanks` blank children wait for their turn, from now on: a spawn then need not wait for a fork. 0, as at first, keeps none. Each costs a process of little memory, and two descriptors here.
+    ///
+    /// A spawn asks for another one in place of the one that it has taken, and of any that was killed.
     ///
     /// # Errors
     ///
-    /// [`Error::LauncherGone`] if the launcher was killed.
+    /// [`Error::LauncherGone`] if the launcher was killed; [`Error::Io`] if there are no more descriptors to be had.
     pub fn pool(&self, blanks: u32) -> Result<(), Error> {
-        self.request(&Request::Pool(blanks), &[])
+        if self.is_gone() {
+            return Err(Error::LauncherGone);
+        }
+        self.pool_lock().size = blanks as usize;
+        self.fill_pool()
     }
 
-    pub(crate) fn request(
-        &self,
-        request: &Request,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), Error> {
-        match message::send_value(self.0.socket.as_fd(), request, descriptors) {
+    /// Asks for as many blank children as are missing, or lets go of those that are too many.
+    pub(crate) fn fill_pool(&self) -> Result<(), Error> {
+        let mut pool = self.pool_lock();
+        let size = pool.size;
+        pool.waiting.retain(Blank::waits);
+        pool.waiting.truncate(size);
+        while pool.waiting.len() < size {
+            pool.waiting.push(self.launch(Request::Spare)?);
+        }
+        Ok(())
+    }
+
+    fn pool_lock(&self) -> MutexGuard<'_, Pool> {
+        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A blank child of the pool, or else a new one.
+    pub(crate) fn blank(&self) -> Result<Blank, Error> {
+        let mut pool = self.pool_lock();
+        while let Some(blank) = pool.waiting.pop() {
+            if blank.waits() {
+                return Ok(blank);
+            }
+        }
+        drop(pool);
+        self.launch(Request::Now)
+    }
+
+    /// Asks for a new blank child, and does not wait for it.
+    fn launch(&self, request: Request) -> Result<Blank, Error> {
+        let (control, childs_control) =
+            message::pair().map_err(Error::io("make a socket for the child"))?;
+        let (status, launchers_status) = pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|error| Error::io("make a pipe for the child's status")(error.into()))?;
+        let give: [_; LAUNCH] = [childs_control.as_fd(), launchers_status.as_fd()];
+        match message::send_value(self.0.socket.as_fd(), &request, &give) {
             Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => Err(Error::LauncherGone),
-            other => other.map_err(Error::io("send the launcher a request")),
+            Err(error) => Err(Error::io("send the launcher a request")(error)),
+            Ok(()) => Ok(Blank { control, status }),
         }
     }
 
     /// Whether the launcher process has ended.
     pub(crate) fn is_gone(&self) -> bool {
-        let mut ended = [PollFd::new(&self.0.process, PollFlags::IN)];
-        let at_once = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        retry_on_intr(|| poll(&mut ended, Some(&at_once))).is_ok_and(|ready| ready > 0)
+        happened(&self.0.process)
     }
 
     /// The entry's place in the list.
@@ -125,6 +175,23 @@ impl Launcher {
         let place = self.0.entries.iter().position(|entry| entry.name == name)?;
         u32::try_from(place).ok()
     }
+}
+
+impl Blank {
+    /// Whether it is alive, or still to be forked: one that is not has closed its socket, or the launcher has said there why it could not be forked.
+    fn waits(&self) -> bool {
+        !happened(&self.control)
+    }
+}
+
+/// Whether a descriptor can be read, or its other end is closed.
+fn happened(descriptor: &OwnedFd) -> bool {
+    let mut descriptor = [PollFd::new(descriptor, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    retry_on_intr(|| poll(&mut descriptor, Some(&at_once))).is_ok_and(|ready| ready > 0)
 }
 
 /// Which process [`Launcher::fork`] has returned in.

@@ -8,12 +8,13 @@
 //!   ──────                            ────────                     ─────
 //!   Launcher::start ───────fork─────► (small, one thread,
 //!   warms up, freezes                  address range reserved)
-//!   spawn ──"launch", descriptors───► forks ─────────────────────► blank: nothing mapped
-//!     clones each mapping              hands over stdin, stdout,
-//!     (vmar_create_vmo_child)          stderr, control socket ───►
+//!   spawn ──control socket──────────► forks ─────────────────────► blank: nothing mapped
+//!     clones each mapping
+//!     (vmar_create_vmo_child)
 //!     sends the image: ────────────────control socket────────────► builds its own engine:
 //!       tables of pages, mappings,                                 VMOs from the sealed layers,
-//!       layers as sealed memfds                                    mapped at the same addresses
+//!       layers as sealed memfds,                                   mapped at the same addresses
+//!       stdin, stdout, stderr
 //!     drops its clones ◄───────────────────"ready"──────────────── runs its entry
 //!   Child::wait ◄──────wait status─── reaps ◄───────────────────── ends
 //! ```

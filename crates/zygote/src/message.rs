@@ -15,10 +15,11 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
     sendmsg, socketpair,
 };
 
@@ -27,6 +28,8 @@ const DESCRIPTORS_PER_PACKET: usize = 253;
 /// Bytes of a message in one packet: well below the smallest usual socket buffer.
 const BYTES_PER_PACKET: usize = 32 * 1024;
 const HEADER: usize = 8;
+/// How often a sender waits a millisecond because the user has too many descriptors under way.
+const MOST_WAITS: u32 = 10_000;
 
 /// A message as it was received.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ pub(crate) fn send(
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let (mut bytes, mut descriptors) = (bytes, descriptors);
+    let mut waited = 0;
     loop {
         let mut header = [0; HEADER];
         let (bytes_left, descriptors_left) = header.split_at_mut(4);
@@ -80,6 +84,12 @@ pub(crate) fn send(
             control.push(SendAncillaryMessage::ScmRights(give));
         }
         match retry_on_intr(|| sendmsg(socket, &packet, &mut control, SendFlags::NOSIGNAL)) {
+            // An ordinary user may have only so many descriptors under way (unix(7)): once some have arrived, these may go.
+            Err(Errno::TOOMANYREFS) if waited < MOST_WAITS => {
+                waited += 1;
+                wait_unless_closed(socket)?;
+                continue;
+            }
             // Gone without having read what was sent before (unix(7)); gone all the same.
             Err(Errno::CONNRESET) => return Err(io::ErrorKind::BrokenPipe.into()),
             other => other?,
@@ -88,6 +98,19 @@ pub(crate) fn send(
         if bytes.is_empty() && descriptors.is_empty() {
             return Ok(());
         }
+    }
+}
+
+/// Waits a millisecond, or less if the peer closes its end.
+fn wait_unless_closed(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut closed = [PollFd::new(&socket, PollFlags::empty())];
+    let a_moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000,
+    };
+    match retry_on_intr(|| poll(&mut closed, Some(&a_moment)))? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
     }
 }
 
@@ -111,7 +134,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, limits: Limits) -> io::Result<Opti
         bytes: Vec::new(),
         descriptors: Vec::new(),
     };
-    let mut packet = vec![0; HEADER + BYTES_PER_PACKET];
+    let mut packet = Vec::new();
     let mut expected = None;
     loop {
         let before = message.descriptors.len();
@@ -162,26 +185,21 @@ struct Packet<'a> {
 /// Receives one packet, its descriptors into `descriptors`; `None` if the peer has closed its end.
 fn receive_packet<'a>(
     socket: BorrowedFd<'_>,
-    buffer: &'a mut [u8],
+    buffer: &'a mut Vec<u8>,
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<Option<Packet<'a>>> {
+    // The room that it takes and no more: a buffer for the longest would be most of what a fresh child touches.
+    buffer.resize(packet_length(socket)?.min(HEADER + BYTES_PER_PACKET), 0);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PACKET))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut receive = || {
-        retry_on_intr(|| {
-            recvmsg(
-                socket,
-                &mut [IoSliceMut::new(buffer)],
-                &mut control,
-                RecvFlags::CMSG_CLOEXEC,
-            )
-        })
-    };
-    let received = match receive() {
-        // The peer is gone and has not read all that was sent to it (unix(7)). This is told once, ahead of what it has sent itself, which follows.
-        Err(Errno::CONNRESET) => receive(),
-        other => other,
-    }?;
+    let received = retry_on_intr(|| {
+        recvmsg(
+            socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+    })?;
     for part in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = part {
             descriptors.extend(more);
@@ -210,6 +228,21 @@ fn receive_packet<'a>(
         descriptors_left: u32::from_le_bytes(*descriptors_left) as usize,
         bytes,
     }))
+}
+
+/// Waits for a packet and says how long it is; 0 if there will be none.
+fn packet_length(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let look = || {
+        retry_on_intr(|| {
+            let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+            recv(socket, &mut [0_u8; 0], flags).map(|(_, len)| len)
+        })
+    };
+    match look() {
+        // The peer is gone and has not read all that was sent to it (unix(7)). This is told once, ahead of what it has sent itself, which follows.
+        Err(Errno::CONNRESET) => Ok(look()?),
+        other => Ok(other?),
+    }
 }
 
 fn malformed(what: &'static str) -> io::Error {

@@ -1,16 +1,13 @@
 //! What the processes say to each other, and what of it is believed.
 //!
-//! Three conversations, each over a socket of its own:
+//! Two conversations:
 //!
-//! - zygote → launcher: [`Request`]
-//! - launcher → blank child: one message of no bytes and the descriptors of [`HANDED_OVER`]
-//! - zygote ↔ child: first the launcher (which holds the child's end until then) answers with [`Launched`]; the zygote sends a [`Blueprint`] with the layers;
-//!   the child answers with a [`Report`].
+//! - zygote → launcher, over the launcher's socket: a [`Request`] with [`LAUNCH`] descriptors for each child that is wanted
+//! - zygote ↔ child, over the control socket that is one of these: the zygote sends a [`Blueprint`] with the child's standard streams and the layers, as soon as it knows them; it waits for nobody,
+//!   the socket keeps the message until the child is there. The child answers with a [`Report`]; if there is none, the launcher does.
 //!
 //! A message is an allegation: [`Blueprint::check`] looks at everything that can be judged without the engine before anything is done with it. What concerns the
 //! layers (their seals and lengths, the tables of pages) the engine checks when it builds the image.
-
-use std::collections::HashSet;
 
 use cowspace::image::VmoRecord;
 use serde::{Deserialize, Serialize};
@@ -18,39 +15,32 @@ use serde::{Deserialize, Serialize};
 use crate::message::Limits;
 use crate::report::LeftOut;
 
-/// What a zygote asks of its launcher.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a zygote asks of its launcher: a child. Comes with [`LAUNCH`] descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Start a child. Comes with [`LAUNCH`] descriptors: control socket, status pipe, standard input, output, error.
-    Launch,
-    /// Keep so many blank children waiting.
-    Pool(u32),
+    /// At once.
+    Now,
+    /// As a spare one, when nothing else is to be done.
+    Spare,
 }
 
-/// Descriptors that come with [`Request::Launch`].
-pub(crate) const LAUNCH: usize = 5;
-/// Descriptors that a blank child is given to become a child: control socket, standard input, output, error.
-pub(crate) const HANDED_OVER: usize = 4;
+/// Descriptors that come with a [`Request`]: the child's control socket, and the pipe for its wait status.
+pub(crate) const LAUNCH: usize = 2;
+/// Descriptors that come with a [`Blueprint`] before those of the layers: standard input, output, error.
+pub(crate) const STREAMS: usize = 3;
 
-/// The launcher's answer, sent over the child's control socket.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Launched {
-    /// The child runs under this process id; comes with a pidfd.
-    Running(i32),
-    /// There is no child, for this reason.
-    Failed(String),
-}
-
-/// The child's answer to a [`Blueprint`].
+/// The answer to a [`Blueprint`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The address space is built; the entry runs next.
-    Ready,
+    /// The launcher's: there is no child, for this reason.
+    NotLaunched(String),
+    /// The address space is built, in the process of this number; the entry runs next. Comes with a pidfd.
+    Ready(i32),
     /// The child ends, for this reason.
     Failed(String),
 }
 
-/// Everything a blank child needs to become a clone; the layers come with it as descriptors.
+/// Everything a blank child needs to become a clone; its standard streams and the layers come with it as descriptors.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Blueprint {
     /// Index into the entries that the launcher was started with.
@@ -102,7 +92,7 @@ pub(crate) enum Access {
     ReadExecute,
 }
 
-/// A message of the launcher's or a report: a name, a number, a line of text.
+/// Of a request or a report: a number and some descriptors, or a line of text.
 pub(crate) const SHORT: Limits = Limits {
     bytes: 4096,
     descriptors: LAUNCH,
@@ -146,16 +136,16 @@ impl Blueprint {
 }
 
 fn check_handles(handles: &[(String, u32)], vmos: usize) -> Result<(), Refused> {
-    let mut names = HashSet::new();
-    for (name, vmo) in handles {
-        if *vmo as usize >= vmos {
-            return Err(Refused::Vmo);
-        }
-        if !names.insert(name) {
-            return Err(Refused::HandleName);
-        }
+    if handles.iter().any(|(_, vmo)| *vmo as usize >= vmos) {
+        return Err(Refused::Vmo);
     }
-    Ok(())
+    let mut names: Vec<&str> = handles.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if names.is_sorted_by(|a, b| a < b) {
+        Ok(())
+    } else {
+        Err(Refused::HandleName)
+    }
 }
 
 fn check_mappings(mappings: &[Mapping], vmos: usize, page_size: usize) -> Result<(), Refused> {
@@ -198,6 +188,8 @@ impl Mapping {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -5,14 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use cowspace::{Policy, Vmo};
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::capture::capture;
 use crate::child::{Child, Status};
 use crate::error::Error;
 use crate::launcher::Launcher;
-use crate::message::{self, receive_value, send_value};
-use crate::protocol::{Blueprint, LAUNCH, Launched, Report, Request, SHORT};
+use crate::message::{receive_value, send_value};
+use crate::protocol::{Blueprint, Report, SHORT, STREAMS};
 use crate::stdio::{Direction, Stdio};
 
 /// A child to be spawned, put together as a [`std::process::Command`] is.
@@ -129,8 +128,24 @@ impl Zygote {
                 return Err(Error::DuplicateName(name.clone()));
             }
         }
+        let spawned = self.spawn_entry(entry, spawn);
+        // Not while the child starts: it wants the processor itself. Whether there can be another one is found out when one is wanted.
+        let _ = self.launcher.fill_pool();
+        spawned
+    }
+
+    fn spawn_entry(&self, entry: u32, spawn: &Spawn<'_>) -> Result<Child, Error> {
         // The child comes into being while this process clones its memory.
-        let launching = Launching::request(&self.launcher, spawn)?;
+        let blank = self.launcher.blank()?;
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let open = |stdio: Stdio, direction, inherited| {
+            stdio
+                .open(direction, inherited)
+                .map_err(Error::io("open a standard stream for the child"))
+        };
+        let stdin = open(spawn.stdin, Direction::ToChild, stdin.as_fd())?;
+        let stdout = open(spawn.stdout, Direction::FromChild, stdout.as_fd())?;
+        let stderr = open(spawn.stderr, Direction::FromChild, stderr.as_fd())?;
         let capture = capture(&spawn.vmos)?;
         let blueprint = Blueprint {
             entry,
@@ -142,109 +157,61 @@ impl Zygote {
             handles: capture.handles,
             left_out: capture.left_out,
         };
-        // The layers are sent once the launcher is done: it sends descriptors as well, and an ordinary user may have only so many under way (unix(7)).
-        let (mut child, control) = launching.await_process(&self.launcher)?;
-        send_image(&control, &blueprint, &capture.image.layers())?;
+        let streams: [BorrowedFd<'_>; STREAMS] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let mut give = streams.to_vec();
+        give.extend(capture.image.layers());
+        send_image(&blank.control, &blueprint, &give)?;
+        let ready = receive_value(&blank.control, SHORT);
         drop((capture.image, capture.clones));
-        await_ready(&mut child, &control)?;
-        child.left_out = blueprint.left_out;
-        tracing::debug!(
-            pid = child.id(),
-            mappings = blueprint.mappings.len(),
-            "spawned"
-        );
-        Ok(child)
-    }
-}
-
-/// A child that the launcher was asked for.
-struct Launching {
-    control: OwnedFd,
-    status: OwnedFd,
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-}
-
-impl Launching {
-    fn request(launcher: &Launcher, spawn: &Spawn<'_>) -> Result<Self, Error> {
-        let (control, childs_control) =
-            message::pair().map_err(Error::io("make a socket for the child"))?;
-        let (status, childs_status) = pipe_with(PipeFlags::CLOEXEC)
-            .map_err(|error| Error::io("make a pipe for the child's status")(error.into()))?;
-        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        let open = |stdio: Stdio, direction, inherited| {
-            stdio
-                .open(direction, inherited)
-                .map_err(Error::io("open a standard stream for the child"))
-        };
-        let stdin = open(spawn.stdin, Direction::ToChild, stdin.as_fd())?;
-        let stdout = open(spawn.stdout, Direction::FromChild, stdout.as_fd())?;
-        let stderr = open(spawn.stderr, Direction::FromChild, stderr.as_fd())?;
-        let give: [BorrowedFd<'_>; LAUNCH] = [
-            childs_control.as_fd(),
-            childs_status.as_fd(),
-            stdin.as_fd(),
-            stdout.as_fd(),
-            stderr.as_fd(),
-        ];
-        launcher.request(&Request::Launch, &give)?;
-        Ok(Self {
-            control,
-            status,
-            stdin: stdin.ours,
-            stdout: stdout.ours,
-            stderr: stderr.ours,
-        })
-    }
-
-    /// Waits until the launcher has started the child; gives it, and the socket to talk to it.
-    fn await_process(self, launcher: &Launcher) -> Result<(Child, OwnedFd), Error> {
-        let launched =
-            receive_value(&self.control, SHORT).map_err(Error::io("hear of the child"))?;
-        let (pid, process) = match launched {
-            Some((Launched::Running(pid), mut pidfd)) => match (u32::try_from(pid), pidfd.pop()) {
+        let status = Status::In(blank.status);
+        let (pid, process) = match ready {
+            Ok(Some((Report::Ready(pid), mut pidfd))) => match (u32::try_from(pid), pidfd.pop()) {
                 (Ok(pid), Some(pidfd)) => (pid, pidfd),
                 _ => return Err(Error::Launch("it names no process".to_owned())),
             },
-            Some((Launched::Failed(reason), _)) => return Err(Error::Launch(reason)),
-            None if launcher.is_gone() => return Err(Error::LauncherGone),
-            None => return Err(Error::Launch("it may have no more descriptors".to_owned())),
+            Ok(Some((Report::NotLaunched(reason), _))) => return Err(Error::Launch(reason)),
+            Ok(Some((Report::Failed(reason), _))) => return Err(Error::Build(reason)),
+            Ok(None) => return Err(self.how_it_ended(status)),
+            Err(error) => return Err(Error::io("hear from the child")(error)),
         };
-        let child = Child {
-            stdin: self.stdin.map(ChildStdin::from),
-            stdout: self.stdout.map(ChildStdout::from),
-            stderr: self.stderr.map(ChildStderr::from),
+        tracing::debug!(pid, mappings = blueprint.mappings.len(), "spawned");
+        Ok(Child {
+            stdin: stdin.ours.map(ChildStdin::from),
+            stdout: stdout.ours.map(ChildStdout::from),
+            stderr: stderr.ours.map(ChildStderr::from),
             pid,
             process,
-            status: Status::In(self.status),
-            left_out: Vec::new(),
-            _launcher: launcher.clone(),
-        };
-        Ok((child, self.control))
+            status,
+            left_out: blueprint.left_out,
+            _launcher: self.launcher.clone(),
+        })
+    }
+
+    /// Why a child has closed its control socket without a word.
+    fn how_it_ended(&self, mut status: Status) -> Error {
+        match status.read() {
+            Ok(status) => Error::Ended(status),
+            Err(unknown) if unknown.kind() != io::ErrorKind::NotFound => {
+                Error::io("wait for the child")(unknown)
+            }
+            // There was no child, or nobody who could tell of its end.
+            Err(_) if self.launcher.is_gone() => Error::LauncherGone,
+            Err(_) => Error::Launch(
+                "it may have no more descriptors, or the child has ended while SIGCHLD is ignored"
+                    .to_owned(),
+            ),
+        }
     }
 }
 
 fn send_image(
     control: &OwnedFd,
     blueprint: &Blueprint,
-    layers: &[BorrowedFd<'_>],
+    descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), Error> {
-    match send_value(control.as_fd(), blueprint, layers) {
+    match send_value(control.as_fd(), blueprint, descriptors) {
         // The child has ended. How, is said when it is waited for.
         Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Error::io("send the child its image")),
-    }
-}
-
-/// Waits until the child has its memory.
-fn await_ready(child: &mut Child, control: &OwnedFd) -> Result<(), Error> {
-    match receive_value(control, SHORT) {
-        Ok(Some((Report::Ready, _))) => Ok(()),
-        Ok(Some((Report::Failed(reason), _))) => Err(Error::Build(reason)),
-        Ok(None) => Err(child
-            .wait()
-            .map_or_else(Error::io("wait for the child"), Error::Ended)),
-        Err(error) => Err(Error::io("hear from the child")(error)),
     }
 }

@@ -40,6 +40,9 @@ fn main() -> ExitCode {
             a_child_has_no_foreign_descriptors,
             dropped_children_are_reaped,
             a_pool_keeps_blank_children,
+            many_threads_share_a_pool,
+            a_launcher_gives_its_code_to_children,
+            spare_children_outlive_their_launcher,
             the_launcher_takes_no_signals,
             kills_at_random_points_leave_nothing,
             children_survive_their_zygote,
@@ -62,6 +65,7 @@ const ENTRIES: &[Entry] = entries![
     middle_with_pool,
     spawns_for_ever,
     kills_its_launcher,
+    kills_its_launcher_with_a_spare,
 ];
 
 fn output(zygote: &Zygote, spawn: Spawn<'_>) -> String {
@@ -380,8 +384,8 @@ fn a_pool_keeps_blank_children(zygote: &Zygote) {
         let has = own_descriptors(&blank.to_string());
         assert_eq!(
             has.len(),
-            1,
-            "a blank child has a socket to wait at: {has:?}"
+            2,
+            "a blank child has a socket to wait at, and a pidfd to give: {has:?}"
         );
     }
     let mut child = zygote
@@ -391,13 +395,83 @@ fn a_pool_keeps_blank_children(zygote: &Zygote) {
     assert_eq!(name_of(child.id()).as_deref(), Some("shout"));
     until(|| blanks().len() == 3);
     assert!(!blanks().contains(&child.id()));
-    kill_process(pid(blanks()[0]), Signal::KILL).unwrap();
-    let killed = waiting[0];
-    until(|| blanks().len() == 3 && !blanks().contains(&killed));
+    // Those that are killed are passed over, and replaced with the next one taken.
+    let killed = blanks();
+    for blank in &killed[..2] {
+        kill_process(pid(*blank), Signal::KILL).unwrap();
+    }
+    until(|| blanks() == killed[2..]);
+    let mut other = idle(zygote);
+    assert_eq!(other.id(), killed[2]);
+    until(|| blanks().len() == 3);
+    // All of them.
+    for blank in blanks() {
+        kill_process(pid(blank), Signal::KILL).unwrap();
+    }
+    until(|| blanks().is_empty());
+    assert!(idle(zygote).wait().unwrap().success());
+    assert!(other.wait().unwrap().success());
+    until(|| blanks().len() == 3);
+    zygote.launcher().pool(1).unwrap();
+    until(|| blanks().len() == 1);
+    zygote.launcher().pool(2).unwrap();
+    until(|| blanks().len() == 2);
     zygote.launcher().pool(0).unwrap();
     until(|| children_of(launcher) == [child.id()]);
     assert!(child.wait().unwrap().success());
     until(|| children_of(launcher).is_empty());
+}
+
+fn many_threads_share_a_pool(zygote: &Zygote) {
+    // The engine has its descriptors from now on.
+    idle(zygote).wait().unwrap();
+    let launcher = launcher_of(std::process::id());
+    until(|| children_of(launcher).is_empty());
+    let before = (descriptors("self"), descriptors(&launcher.to_string()));
+    zygote.launcher().pool(3).unwrap();
+    thread::scope(|scope| {
+        for code in 0..4 {
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let mut child = zygote.spawn(&Spawn::new("exit_with").args([code])).unwrap();
+                    assert_eq!(child.wait().unwrap().code(), Some(i32::from(code)));
+                    if code == 0 && round % 10 == 0 {
+                        zygote.launcher().pool(round / 10 % 4).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    zygote.launcher().pool(0).unwrap();
+    until(|| children_of(launcher).is_empty());
+    until(|| descriptors(&launcher.to_string()) == before.1);
+    assert_eq!(descriptors("self"), before.0);
+}
+
+/// `fork` copies the page tables of a mapping of code only if a page of it is the process's own.
+fn a_launcher_gives_its_code_to_children(zygote: &Zygote) {
+    // When it serves requests it has prepared itself.
+    assert!(idle(zygote).wait().unwrap().success());
+    let launcher = launcher_of(std::process::id());
+    let maps = std::fs::read_to_string(format!("/proc/{launcher}/smaps")).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut own = Vec::new();
+    let mut is_code = false;
+    for line in maps.lines() {
+        if line
+            .split(' ')
+            .nth(1)
+            .is_some_and(|field| field.ends_with('p'))
+        {
+            is_code = line.contains(" r-xp ") && line.ends_with(program.to_str().unwrap());
+        } else if let (true, Some(size)) = (is_code, line.strip_prefix("Anonymous:")) {
+            own.push(size.trim().to_owned());
+        }
+    }
+    assert!(
+        !own.is_empty() && !own.contains(&"0 kB".to_owned()),
+        "{own:?}"
+    );
 }
 
 fn the_launcher_takes_no_signals(zygote: &Zygote) {
@@ -621,6 +695,34 @@ fn a_killed_launcher_is_told(zygote: &Zygote) {
     set_child_subreaper(Some(pid(std::process::id()))).unwrap();
     let orphan = output(zygote, Spawn::new("kills_its_launcher").can_spawn(true));
     assert_eq!(reap(orphan.trim_end().parse().unwrap()), Some(0));
+}
+
+fn kills_its_launcher_with_a_spare(context: Context) -> i32 {
+    let zygote = Zygote::new(context.launcher.unwrap());
+    let launcher = launcher_of(std::process::id());
+    zygote.launcher().pool(1).unwrap();
+    until(|| {
+        let children = children_of(launcher);
+        children.len() == 1 && name_of(children[0]).as_deref() == Some("zygote-blank")
+    });
+    kill_process(pid(launcher), Signal::KILL).unwrap();
+    until(|| zygote.launcher().pool(1).is_err());
+    let mut spare = idle(&zygote);
+    assert!(matches!(
+        zygote.spawn(&Spawn::new("shout")),
+        Err(Error::LauncherGone)
+    ));
+    assert_eq!(spare.wait().unwrap_err().kind(), io::ErrorKind::NotFound);
+    println!("{}", spare.id());
+    0
+}
+
+/// The launcher is not needed for a spare child to become one; only how it ends nobody knows then.
+fn spare_children_outlive_their_launcher(zygote: &Zygote) {
+    set_child_subreaper(Some(pid(std::process::id()))).unwrap();
+    let spawn = Spawn::new("kills_its_launcher_with_a_spare").can_spawn(true);
+    let spare = output(zygote, spawn);
+    assert_eq!(reap(spare.trim_end().parse().unwrap()), Some(0));
 }
 
 fn pid(raw: u32) -> Pid {
