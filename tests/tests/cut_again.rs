@@ -243,9 +243,9 @@ fn pages_of_every_layer_are_found_by_clones_of_clones() {
         }
         // A run, too.
         let first = dice.below(PAGES - 30);
-        for at in first..first + 30 {
-            now[at] = round + 1000;
-            mapped.store(at, now[at]);
+        for (at, value) in now.iter_mut().enumerate().skip(first).take(30) {
+            *value = round + 1000;
+            mapped.store(at, *value);
         }
         let clone = mapped.snapshot();
         let policy = if round % 2 == 0 {
@@ -254,12 +254,9 @@ fn pages_of_every_layer_are_found_by_clones_of_clones() {
             Policy::Native
         };
         let other = Mapped::of(clone, PAGES, policy);
-        for at in 0..PAGES {
-            assert_eq!(
-                other.memory.load_u64(at * page()),
-                now[at],
-                "page {at} in round {round}"
-            );
+        for (at, &value) in now.iter().enumerate() {
+            let shown = other.memory.load_u64(at * page());
+            assert_eq!(shown, value, "page {at} in round {round}");
         }
         other.store(5, u64::MAX);
         let grandchild = other.snapshot();
