@@ -4,6 +4,7 @@
 //! it is locked no layer dies and no region changes. Nobody waits for the handler with a family locked.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::lock::RwLock;
@@ -155,16 +156,17 @@ impl EngineResolver {
         install: Installer<'_>,
     ) -> Outcome {
         let page = region.page_at(fault.page);
+        let wanted = if fault.write { wanted(region, page) } else { 1 };
         if fault.kind == FaultKind::WriteProtect {
             // Whatever is mapped there is right; the kernel copies it if it is the layer's.
-            return install.unprotect(open(region, page, u64::MAX));
+            open(region, page..page + wanted);
+            return install.unprotect(wanted as usize);
         }
-        let run = state.tree.run(memory, page..page + most_copied() as u64);
-        let pages = if fault.write {
-            open(region, page, run.pages.end - page)
-        } else {
-            1
-        };
+        let run = state.tree.run(memory, page..page + wanted);
+        let pages = (run.pages.end - page) as usize;
+        if fault.write {
+            open(region, run.pages.clone());
+        }
         let protect = if fault.write || !self.writes {
             Protect::None
         } else {
@@ -227,18 +229,21 @@ impl EngineResolver {
     }
 }
 
-/// Notes that a store to `page` is let through, and how many pages from there on are to be: more than one, `most` at most, where stores come in sequence.
-fn open(region: &Region, page: u64, most: u64) -> usize {
+/// How many pages from `page` on to serve for a store there: more than one where stores come in sequence.
+fn wanted(region: &Region, page: u64) -> u64 {
     let end = region.page + region.range.pages() as u64;
     let most = if region.uniform {
-        most.min(end - page).min(most_copied() as u64)
+        (most_copied() as u64).min(end - page)
     } else {
         1
     };
-    let pages = region.stores.store(page, most);
-    region.open.note(page..page + pages);
-    region.ahead.note(page + 1..page + pages);
-    pages as usize
+    region.stores.store(page, most)
+}
+
+/// Notes that stores to `pages` are let through, for one to the first of them.
+fn open(region: &Region, pages: Range<u64>) {
+    region.ahead.note(pages.start + 1..pages.end);
+    region.open.note(pages);
 }
 
 fn resolve_shared(
