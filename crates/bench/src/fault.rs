@@ -18,7 +18,7 @@ use crate::bench::{Bench, Outcome};
 use crate::clock::{cpus, ns, pin};
 use crate::job::{Contender, Job, Placement, Task as Any};
 use crate::report::{Bar, Row};
-use crate::rivals::bare::Bare;
+use crate::rivals::bare::{Bare, Source};
 use crate::rivals::fork::{Forked, ForkedFile};
 use crate::rounds::{Figure, Round, Team, median_of};
 use crate::worker::Contest;
@@ -86,8 +86,12 @@ pub(crate) fn shared(job: Job, bytes: usize) -> Result<Box<dyn Shared>> {
         Contender::Traced => Box::new(Cloned::new(bytes, Policy::Traced)?),
         Contender::Fork => Box::new(Forked::new(bytes)?),
         Contender::ForkFile => Box::new(ForkedFile::new(bytes)?),
-        Contender::BareUffd => Box::new(Bare::new(bytes, 1, None)?),
-        Contender::BareUffdPerCpu => Box::new(Bare::new(bytes, cpus().len(), Some(&cpus()))?),
+        Contender::BareUffd => Box::new(Bare::new(bytes, 1, None, Source::Mapping)?),
+        Contender::BareUffdRead => Box::new(Bare::new(bytes, 1, None, Source::File)?),
+        Contender::BareUffdPerCpu => {
+            let cpus = cpus();
+            Box::new(Bare::new(bytes, cpus.len(), Some(&cpus), Source::Mapping)?)
+        }
         other => anyhow::bail!("{} has no faults", other.name()),
     })
 }
@@ -207,13 +211,18 @@ pub(crate) fn traced(bench: &Bench) -> Outcome {
         if placement == Placement::OtherCpu && cpus().len() < 2 {
             continue;
         }
-        let both = [Contender::Traced, Contender::BareUffd];
-        let jobs = both.map(|contender| vec![Job::new(contender, task).at(placement)]);
+        let all = [
+            Contender::Traced,
+            Contender::BareUffd,
+            Contender::BareUffdRead,
+        ];
+        let jobs = all.map(|contender| vec![Job::new(contender, task).at(placement)]);
         let measured = bench.rounds(&jobs, 11)?;
         rows.push(
             row(bench, "fault.traced", &measured)
                 .variant(variant)
                 .rival("bare_uffd", Figure::at(&measured[1], 0))
+                .rival("bare_uffd_read", Figure::at(&measured[2], 0))
                 .bar(Bar::at_most("bare_uffd", 1.10)),
         );
     }

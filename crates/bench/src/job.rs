@@ -22,7 +22,9 @@ pub(crate) enum Contender {
     PosixSpawn,
     /// A loop over userfaultfd and nothing else.
     BareUffd,
-    /// Several of them, one for each CPU.
+    /// The same, but it reads the page from the file, which it has mapped nowhere.
+    BareUffdRead,
+    /// Several of the first, one for each CPU.
     BareUffdPerCpu,
 }
 
@@ -36,6 +38,7 @@ impl Contender {
             Contender::Memcpy => "memcpy",
             Contender::PosixSpawn => "posix_spawn",
             Contender::BareUffd => "bare_uffd",
+            Contender::BareUffdRead => "bare_uffd_read",
             Contender::BareUffdPerCpu => "bare_uffd_per_cpu",
         }
     }

@@ -125,13 +125,22 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
             faults: bench.scale.faults,
         });
         let per_cpu = vec![Job::new(Contender::BareUffdPerCpu, task)];
-        let mut teams = vec![vec![Job::new(Contender::Traced, task)], per_cpu];
+        let alike = vec![Job::new(Contender::Traced, task).at(Placement::SameCpu(0))];
+        let mut teams = vec![vec![Job::new(Contender::Traced, task)], per_cpu, alike];
         teams.extend(placed(task, Contender::BareUffd));
         let measured = bench.rounds(&teams, 5)?;
+        let bare = &measured[3..];
         rows.push(
-            row("threads", threads, &measured[0], &measured[2..])
+            row("threads", threads, &measured[0], bare)
                 .rival("bare_uffd_per_cpu", Figure::of(&measured[1], rate)),
         );
+        // The first of the bare loop's placements.
+        rows.push(row(
+            "threads, all on one CPU",
+            threads,
+            &measured[2],
+            &bare[..1],
+        ));
     }
     for &processes in bench.scale.threads {
         let task = Any::Threads(Task {
@@ -145,23 +154,41 @@ pub(crate) fn measure(bench: &Bench) -> Outcome {
         };
         let teams = [
             team(Contender::Traced, |_| Placement::Anywhere),
+            team(Contender::Traced, Placement::SameCpu),
             team(Contender::BareUffd, Placement::SameCpu),
             team(Contender::BareUffd, |_| Placement::Anywhere),
         ];
         let measured = bench.rounds(&teams, 5)?;
-        rows.push(row("processes", processes, &measured[0], &measured[1..]));
+        let bare = &measured[2..];
+        rows.push(row("processes", processes, &measured[0], bare));
+        rows.push(row(
+            "processes, each on one CPU",
+            processes,
+            &measured[1],
+            &bare[..1],
+        ));
     }
     Ok(rows)
 }
 
 fn row(what: &'static str, size: usize, cowspace: &[Round], bare: &[Vec<Round>]) -> Row {
-    let placements = bare.iter().map(|team| Figure::of(team, rate));
-    let best = placements.max_by(|a, b| a.median.total_cmp(&b.median));
-    Row::new("fault.threads", "ops/s", size)
+    let placements: Vec<Figure> = bare.iter().map(|team| Figure::of(team, rate)).collect();
+    let best = placements
+        .iter()
+        .max_by(|a, b| a.median.total_cmp(&b.median));
+    let row = Row::new("fault.threads", "ops/s", size)
         .variant(what)
         .cowspace(Figure::of(cowspace, rate))
-        .rival("bare_uffd", best.unwrap_or_else(|| Figure::exactly(0.0)))
-        .bar(Bar::at_least("bare_uffd", 0.9))
+        .rival(
+            "bare_uffd",
+            best.copied().unwrap_or_else(|| Figure::exactly(0.0)),
+        )
+        .bar(Bar::at_least("bare_uffd", 0.9));
+    match placements.last() {
+        // Where the scheduler puts it, as cowspace.
+        Some(unplaced) if placements.len() > 1 => row.rival("bare_uffd_unplaced", *unplaced),
+        _ => row,
+    }
 }
 
 #[cfg(test)]
