@@ -41,6 +41,9 @@ pub(crate) trait Parent {
         Ok(())
     }
 
+    /// Loads from every page of its memory.
+    fn read_all(&self);
+
     /// Makes a child that has the memory and does this work.
     fn spawn(&mut self, work: Work) -> Result<Child>;
 }

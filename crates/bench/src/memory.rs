@@ -15,6 +15,9 @@ use crate::worker::Contest;
 /// Of the pages, one in so many is written: 1 %.
 const WORK: Work = Work::ReadAllWrite(100);
 
+/// The parent reads everything as well, as one does that goes on with its work: else it might have no page mapped, as after
+/// a clone, and its share of them would be added to the children's.
+///
 /// The figure: the sum of the children's PSS, in bytes, while all of them live.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
@@ -46,6 +49,7 @@ impl Contest for Family {
         for child in &mut children {
             child.life(WORK, &[self.task.bytes])?;
         }
+        self.parent.read_all();
         let mut sum = 0.0;
         for child in &children {
             sum += child.pss()?;

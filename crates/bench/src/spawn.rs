@@ -12,7 +12,7 @@ use crate::job::{Contender, Job, Task as Any};
 use crate::report::{Bar, Row};
 use crate::rivals::cold::ColdStarter;
 use crate::rivals::forking::Forking;
-use crate::rounds::{Figure, Round};
+use crate::rounds::{Figure, Round, Team};
 use crate::snapshot::FLAT;
 use crate::warmed::Warmed;
 use crate::worker::Contest;
@@ -108,17 +108,21 @@ pub(crate) fn ready(bench: &Bench) -> Outcome {
     let bytes = bench.scale.heap;
     let cowspace = bench.by_default();
     let plain = task(bytes, 1, Work::Touch);
-    let frozen = Task {
-        frozen: true,
+    // What a user can ask for besides: freezing, and spare children.
+    let variants = [(false, 0), (false, SPARES), (true, 0), (true, SPARES)];
+    let own = variants.map(|(frozen, spares)| Task {
+        frozen,
+        spares,
         ..plain
-    };
-    let spares = Task {
-        spares: SPARES,
-        ..frozen
-    };
-    let rivals = [cowspace, Contender::Fork, Contender::ForkFile];
-    let mut jobs = teams(Any::Spawn(plain), &rivals);
-    jobs.extend([frozen, spares].map(|task| vec![Job::new(cowspace, Any::Spawn(task))]));
+    });
+    let mut jobs: Vec<Team> = own
+        .iter()
+        .map(|task| vec![Job::new(cowspace, Any::Spawn(*task))])
+        .collect();
+    jobs.extend(teams(
+        Any::Spawn(plain),
+        &[Contender::Fork, Contender::ForkFile],
+    ));
     let measured = bench.rounds(&jobs, 21)?;
     // It takes as long as all the others together, and does not depend on what came before.
     let cold = bench.rounds(&teams(Any::Spawn(plain), &[Contender::PosixSpawn]), 3)?;
@@ -126,16 +130,17 @@ pub(crate) fn ready(bench: &Bench) -> Outcome {
         Row::new("spawn.ready", "us", bytes)
             .variant(variant)
             .cowspace(Figure::at(&measured[place], figure::FIRST))
-            .rival("fork", Figure::at(&measured[1], figure::FIRST))
-            .rival("fork_file", Figure::at(&measured[2], figure::FIRST))
+            .rival("fork", Figure::at(&measured[4], figure::FIRST))
+            .rival("fork_file", Figure::at(&measured[5], figure::FIRST))
             .rival("posix_spawn", Figure::at(&cold[0], figure::FIRST))
     };
     Ok(vec![
-        row(0, "as warmed"),
-        row(3, "after freeze").bar(Bar::at_most("fork", 0.03)),
-        row(4, "after freeze, spare children waiting")
+        row(0, "default").bar(Bar::at_most("fork", 0.03)),
+        row(1, "spare children waiting")
             .bar(Bar::at_most("fork", 0.015))
             .bar(Bar::at_most("fork_file", 1.5)),
+        row(2, "after freeze"),
+        row(3, "after freeze, spare children waiting"),
     ])
 }
 

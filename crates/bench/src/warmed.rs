@@ -11,7 +11,7 @@ use procfs::process::{Process, all_processes};
 use serde::{Deserialize, Serialize};
 use zygote::{Entry, Launcher, Spawn, Stdio, Zygote};
 
-use crate::area::Mapped;
+use crate::area::{Mapped, read_all};
 use crate::children::{Child, Parent, Work, live};
 use crate::clock::now_ns;
 
@@ -78,6 +78,12 @@ impl Parent for Warmed {
             thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    fn read_all(&self) {
+        for mapped in &self.mapped {
+            std::hint::black_box(read_all(&mapped.memory));
+        }
     }
 
     fn spawn(&mut self, work: Work) -> Result<Child> {

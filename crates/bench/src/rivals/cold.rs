@@ -51,6 +51,9 @@ impl ColdStarter {
 }
 
 impl Parent for ColdStarter {
+    /// It has no memory itself.
+    fn read_all(&self) {}
+
     fn spawn(&mut self, work: Work) -> Result<Child> {
         let asked_ns = now_ns();
         // The standard library calls posix_spawn(3) for a command like this.

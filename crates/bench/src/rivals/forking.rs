@@ -8,7 +8,7 @@ use host_memory::process::{Fork, Forked, timed_fork};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::area::Area;
+use crate::area::{Area, read_all};
 use crate::children::{Child, Parent, Work, live};
 use crate::clock::ns_of;
 
@@ -52,6 +52,12 @@ impl Forking {
 }
 
 impl Parent for Forking {
+    fn read_all(&self) {
+        for area in &self.areas {
+            std::hint::black_box(read_all(&area.memory));
+        }
+    }
+
     fn spawn(&mut self, work: Work) -> Result<Child> {
         let (requests, to_child) = io::pipe()?;
         let (from_child, replies) = io::pipe()?;
