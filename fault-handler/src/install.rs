@@ -78,12 +78,18 @@ impl<'a> Installer<'a> {
         }
     }
 
-    /// Makes `pages` pages, the faulting one first, of the layer's pages from byte `offset` on (a multiple of the page size): 1 to [`most_copied`]. A page that is there already ends the copy.
+    /// Makes `pages` pages, the faulting one first, of the layer's pages from byte `offset` on (a multiple of the page size): 1 to [`most_copied`]. A page that is there already ends the copy,
+    /// and so does the layer's end: what the program sees behind that may lie in another file.
     ///
     /// The outcome is that of the faulting page: the others are a favour.
     pub fn copy_layer(self, layer: &Layer, offset: u64, pages: usize, protect: Protect) -> Outcome {
         self.resolved();
-        let pages = pages.clamp(1, most_copied());
+        let left = layer
+            .len()
+            .saturating_sub(offset)
+            .div_ceil(page_size() as u64);
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let pages = pages.min(most).clamp(1, most_copied());
         let mapped = (pages > READ_PAGES)
             .then(|| layer.pages(offset, pages))
             .flatten();

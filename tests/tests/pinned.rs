@@ -213,6 +213,31 @@ cases! {
     private_native: Native, Home::Private;
 }
 
+/// Pages that hold still what the last clone has when the next is taken, and that the device writes to only then.
+#[test]
+fn pages_pinned_without_a_change_stay_with_their_vmo() {
+    for policy in [Policy::Traced, Policy::Native] {
+        let mut case = Case::new(policy, Home::Private);
+        let pinned_memory = memory(case.addresses[0] + FIRST * page(), COUNT * page());
+        let mut pinned = match Pinned::new(pinned_memory) {
+            Ok(pinned) => pinned,
+            Err(error) => {
+                println!("SKIP pinned memory: io_uring: {error}");
+                return;
+            }
+        };
+        let before = case.pages.clone();
+        let clone = case.snapshot().expect("private pages stay where they are");
+        case.fill(&mut pinned, 101);
+        case.assert_here();
+        let next = case.snapshot().expect("private pages stay where they are");
+        case.assert_holds(&next, &case.pages);
+        case.assert_holds(&clone, &before);
+        pinned.unpin().expect("memory can be unpinned");
+        unmap(case.addresses[0], PAGES * page());
+    }
+}
+
 /// A page that the device goes on writing to cannot be moved to another VMO, nor be replaced.
 #[test]
 fn pinned_pages_are_not_moved() {

@@ -88,6 +88,41 @@ fn stores_in_sequence_take_few_faults_and_count_exactly() {
         assert_eq!(words(&vmo, PAGES)[behind], 3);
     }
     clones_of_a_sequence_are_prefixes();
+    a_sequence_goes_over_the_end_of_a_file();
+}
+
+/// A memory file ends at 2^62 bytes, where the next one goes on: also for a few pages of the one among many that are mapped from elsewhere.
+fn a_sequence_goes_over_the_end_of_a_file() {
+    let (pages, few, end) = (300, 196..208, 203);
+    let len = pages * page();
+    let first = (1_u64 << 62) - (end * page()) as u64;
+    let bytes_of = |n: usize| vec![(n % 250) as u8 + 1; page()];
+    let snapshot = |vmo: &Vmo, offset| {
+        vmo.create_child(VmoChildOptions::SNAPSHOT, offset, len as u64)
+            .expect("a clone")
+    };
+    let root = Vmo::create(1 << 63).expect("a VMO");
+    for n in few.clone() {
+        let at = first + (n * page()) as u64;
+        root.write(&bytes_of(n), at).expect("bytes inside");
+    }
+    let most = snapshot(&root, first);
+    for n in (0..pages).filter(|n| !few.contains(n)) {
+        let at = (n * page()) as u64;
+        most.write(&bytes_of(n), at).expect("bytes inside");
+    }
+    let all = snapshot(&most, 0);
+    let addr = Vmar::root_self()
+        .map_with_policy(0, &all, 0, len, RW, Policy::Traced)
+        .expect("a mapping");
+    let bytes = memory(addr, len);
+    (0..pages).for_each(|n| bytes.store_u64(n * page(), 0));
+    for n in 0..pages {
+        let mut seen = vec![0; page()];
+        bytes.read(n * page(), &mut seen);
+        assert_eq!(seen[8..], bytes_of(n)[8..], "page {n}");
+    }
+    unmap(addr, len);
 }
 
 /// A thread stores to all pages in order, over and over, each time a number one higher: a clone has the higher number up to some page, and the lower one from there on.

@@ -259,8 +259,8 @@ impl Engine {
         let gathered = self.gather(&stopped)?;
         // From here on a protected page has the bytes that the tree says, so the protection stays. But a transfer of the kernel's that began before it goes on past it: while
         // there may be one the pages count as changed, and the next cut copies them again. One that begins later takes the protection away first, as a store does. It goes
-        // to a private page of ours, so what has none stays protected in any case.
-        let keep = gathered.is_none() || !transfers::may_be_under_way();
+        // to a private page of ours, whatever that holds by now; so where there is none all stays protected in any case.
+        let keep = !stopped.private || !transfers::may_be_under_way();
         let mut state = family.lock();
         if let Some(Gathered { layer, runs }) = gathered {
             state.own_runs_of(memory, new_layer_id(), layer, &runs);
@@ -486,6 +486,7 @@ impl Engine {
             tracer,
             range,
             open: Vec::new(),
+            private: false,
             changed: Vec::new(),
         };
         let Protected { open, changed, .. } = &mut protected;
@@ -536,6 +537,7 @@ impl Engine {
         if changed.len() > private {
             changed.sort_unstable_by_key(|part| part.start());
         }
+        protected.private = !changed.is_empty();
         protected.changed = self.stored(family, memory, std::mem::take(changed))?;
         Ok(protected)
     }
@@ -689,7 +691,9 @@ struct Protected<'a> {
     range: HostRange,
     /// What was not protected before.
     open: Vec<HostRange>,
-    /// What of it is private: changed since the last cut.
+    /// Whether any of it is private.
+    private: bool,
+    /// What of it is private and changed since the last cut.
     changed: Vec<HostRange>,
 }
 

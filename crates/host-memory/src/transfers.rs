@@ -7,7 +7,8 @@
 //! - a descriptor opened with `O_DIRECT`;
 //! - an io_uring, or a context of the older asynchronous input and output (`io_setup(2)`).
 //!
-//! What is not found: a transfer whose descriptor was closed while it was under way, and other processes that write here (`process_vm_writev(2)`, debuggers).
+//! What is not found: a transfer whose descriptor was closed while it was under way; and `process_vm_writev(2)`, `/proc/PID/mem` and debuggers, be it a thread of this process or another one
+//! that writes so. These hold on to a page for as long as the copying takes, which is short unless the memory that they copy from is served by a userfaultfd.
 
 use std::fs;
 use std::io;

@@ -9,6 +9,9 @@
 //! make sealing fail, and then the file is to be the memory's home again, with what threads have stored since. That is possible, but if such a writer has changed
 //! a page of which a thread has a private one by then, either's bytes would be lost. So threads go on before the seal only if nothing of the kind is known; else they wait for it.
 //!
+//! Not known is who is just inside of `process_vm_writev(2)` or the like (see [`transfers`]): what he writes to a page of which somebody has made a private one since the cut is in the clone
+//! and not in the memory. (Of 900 first clones of a memory to which a thread did nothing else, while another stored to the same pages, one met that.)
+//!
 //! [`Reservation::set_aside`]: host_memory::reserve::Reservation::set_aside
 
 use std::ops::Range;
