@@ -5,51 +5,81 @@
 //! So one byte of each such mapping is written over with itself.
 //!
 //! What is copied is what this process has used so far. To put all of the code into the table first (`MADV_POPULATE_READ`) would save the rest of the faults, but count as memory of each copy.
+//!
+//! The bytes stay what they are; what changes is that this one page does not follow the file any more, should somebody write to it (a program that runs cannot be written to: `ETXTBSY`), and
+//! that SELinux, if the program gives other permissions to its code later, asks for `execmod` before it makes it executable again.
 
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::page::HostRange;
-use crate::process::is_single_threaded;
+use crate::page::{HostRange, page_size};
+use crate::process::{is_single_threaded, thread_count};
 
 /// Has `fork` copy the page tables of the program's code and constants, as far as they were not written to. For a process of one thread that forks others.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::Other`] if there may be other threads; those of opening `/proc/self/maps` and `/proc/self/mem`; `EIO` where the kernel is configured to refuse such writes
+/// [`io::ErrorKind::Other`] if there are other threads; those of opening `/proc/self/maps` and `/proc/self/mem`; `EIO` where the kernel is configured to refuse such writes
 /// (`proc_mem.force_override`). After an error forks are slower, and nothing else.
 pub fn share_with_copies() -> io::Result<()> {
     // Nobody else may give a mapping other permissions, and write to it, between the read and the write below.
-    if !is_single_threaded() {
-        return Err(io::Error::other("there may be other threads"));
+    if !is_single_threaded() && thread_count()? != 1 {
+        return Err(io::Error::other("there are other threads"));
     }
     let memory = OpenOptions::new()
         .read(true)
         .write(true)
         .open("/proc/self/mem")?;
     let maps = fs::read_to_string("/proc/self/maps")?;
-    for range in maps.lines().filter_map(constant_file_mapping) {
+    for range in constant(&maps) {
         let mut byte = [0];
-        let at = range.start() as u64;
+        // The last byte of a page: nobody sets a breakpoint (perf's, a debugger's) there, which could come or go between the two calls.
+        let at = (range.start() + page_size() - 1) as u64;
         memory.read_exact_at(&mut byte, at)?;
         memory.write_all_at(&byte, at)?;
     }
     Ok(())
 }
 
-/// The range of a line of `/proc/self/maps` if it is a private mapping of a file that can be read and not written.
-fn constant_file_mapping(line: &str) -> Option<HostRange> {
-    let mut fields = line.split_ascii_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
-    let permissions = fields.next()?.as_bytes();
-    let inode = fields.nth(2)?;
-    if !matches!(permissions, [b'r', b'-', _, b'p']) || inode == "0" {
-        return None;
+/// What is constant of the files that code is mapped from, by the text of `/proc/self/maps`. Not of files of data: their contents may change while they are mapped.
+fn constant(maps: &str) -> impl Iterator<Item = HostRange> {
+    let mappings: Vec<Mapping<'_>> = maps.lines().filter_map(Mapping::parse).collect();
+    let of_code = mappings.iter().filter(|mapping| mapping.is_code);
+    let of_code: Vec<_> = of_code.map(|mapping| mapping.file).collect();
+    mappings
+        .into_iter()
+        .filter(move |mapping| of_code.contains(&mapping.file))
+        .map(|mapping| mapping.range)
+}
+
+/// A private mapping of a file that can be read and not written.
+struct Mapping<'a> {
+    range: HostRange,
+    is_code: bool,
+    /// Device and inode.
+    file: (&'a str, &'a str),
+}
+
+impl<'a> Mapping<'a> {
+    /// That of a line of `/proc/self/maps`, if it is one.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let permissions = fields.next()?.as_bytes();
+        let device = fields.nth(1)?;
+        let inode = fields.next()?;
+        if !matches!(permissions, [b'r', b'-', _, b'p']) || inode == "0" {
+            return None;
+        }
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let end = usize::from_str_radix(end, 16).ok()?;
+        Some(Self {
+            range: HostRange::new(start, end.checked_sub(start)?)?,
+            is_code: permissions[2] == b'x',
+            file: (device, inode),
+        })
     }
-    let start = usize::from_str_radix(start, 16).ok()?;
-    let end = usize::from_str_radix(end, 16).ok()?;
-    HostRange::new(start, end.checked_sub(start)?)
 }
 
 #[cfg(test)]
@@ -57,25 +87,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_constant_and_a_files_is_meant() {
-        let meant =
-            |line: &str| constant_file_mapping(line).map(|range| (range.start(), range.len()));
-        let page = crate::page::page_size();
-        let end = 16 * page;
-        let of = |rest: &str| format!("{page:x}-{end:x} {rest}");
-        let found = Some((page, 15 * page));
-        assert_eq!(meant(&of("r-xp 00001000 fe:00 1234 /bin/a program")), found);
-        assert_eq!(meant(&of("r--p 00000000 fe:00 1234 /bin/program")), found);
-        for other in [
-            "rw-p 00000000 fe:00 1234 /bin/program",
-            "---p 00000000 fe:00 1234 /bin/program",
-            "--xp 00000000 fe:00 1234 /bin/program",
-            "r--s 00000000 fe:00 1234 /bin/program",
+    fn only_what_is_constant_and_of_a_file_of_code_is_meant() {
+        let page = page_size();
+        let line = |number: usize, rest: &str| {
+            let (start, end) = (16 * number * page, 16 * (number + 1) * page);
+            format!("{start:x}-{end:x} {rest}\n")
+        };
+        let lines = [
+            "r--p 00000000 fe:00 1234 /bin/a program",
+            "r-xp 00001000 fe:00 1234 /bin/a program",
+            "rw-p 00002000 fe:00 1234 /bin/a program",
+            "---p 00003000 fe:00 1234 /bin/a program",
+            "--xp 00003000 fe:00 1234 /bin/a program",
+            "r--s 00000000 fe:00 1234 /bin/a program",
+            "r--p 00000000 fe:00 1235 /usr/share/data",
+            "r--p 00000000 fe:01 1234 /usr/share/other data",
             "r-xp 00000000 00:00 0 [vdso]",
-        ] {
-            assert_eq!(meant(&of(other)), None, "{other}");
-        }
-        assert_eq!(meant(""), None);
+        ];
+        let maps: String = (1..)
+            .zip(lines)
+            .map(|(number, rest)| line(number, rest))
+            .collect();
+        let found: Vec<_> = constant(&maps)
+            .map(|range| (range.start() / page, range.pages()))
+            .collect();
+        assert_eq!(found, [(16, 16), (32, 16)]);
+        assert_eq!(constant("\nno line\n").count(), 0);
     }
 
     /// The test harness has threads.

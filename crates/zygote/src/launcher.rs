@@ -1,5 +1,6 @@
 //! The zygote's side of its launcher.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,7 +51,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Pool {
     size: usize,
-    waiting: Vec<Blank>,
+    /// Those that were asked for first, and so are ready first, in front.
+    waiting: VecDeque<Blank>,
+    /// The process that they wait for.
+    owner: u32,
 }
 
 /// A child that was asked for: it waits at its control socket, or will once it is forked. If this is dropped it ends.
@@ -130,19 +134,26 @@ impl Launcher {
         pool.waiting.retain(Blank::waits);
         pool.waiting.truncate(size);
         while pool.waiting.len() < size {
-            pool.waiting.push(self.launch(Request::Spare)?);
+            pool.waiting.push_back(self.launch(Request::Spare)?);
         }
         Ok(())
     }
 
+    /// The pool. A forked copy of this process begins with an empty one: two processes that tell one child what to become would each take the other's for its own.
     fn pool_lock(&self) -> MutexGuard<'_, Pool> {
-        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut pool = self.0.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = std::process::id();
+        if pool.owner != process {
+            pool.waiting.clear();
+            pool.owner = process;
+        }
+        pool
     }
 
     /// A blank child of the pool, or else a new one.
     pub(crate) fn blank(&self) -> Result<Blank, Error> {
         let mut pool = self.pool_lock();
-        while let Some(blank) = pool.waiting.pop() {
+        while let Some(blank) = pool.waiting.pop_front() {
             if blank.waits() {
                 return Ok(blank);
             }

@@ -2,7 +2,7 @@
 //!
 //! One thread, one loop. It waits for requests of its zygote and for the end of its children. For each request it forks one blank child, which goes straight on with the control socket that came
 //! with the request: it inherits the descriptor. The zygote has the other end, and what the child is to become it is told there, at once or (a spare child) one day; the launcher need not
-//! know. It reaps every child and writes the wait status into the pipe that came with the request; the zygote reads it there, since it is not the child's parent.
+//! know. A spare child it forks when it has nothing else to do, or when there is a message for it already. It reaps every child and writes the wait status into the pipe that came with the request; the zygote reads it there, since it is not the child's parent.
 //!
 //! ```text
 //!     zygote ──control socket, status pipe──► launcher ──fork──► blank child
@@ -26,7 +26,7 @@ use host_memory::code;
 use host_memory::process::{Fork, fork};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid,
 };
@@ -113,20 +113,23 @@ impl Process {
     fn serve(mut self) -> io::Result<Outcome> {
         loop {
             let happened = self.wait()?;
-            let served = match happened {
-                // A child that is wanted now before those that have ended.
-                Happened::Request => self.take_request()?,
-                Happened::Ended(ended) => {
-                    self.reap(&ended);
-                    Served::Launcher
+            // A child that is wanted now before those that have ended. A spare one first: however many more requests come, they do not put it off.
+            let served = if let Some((place, events)) = happened.spare {
+                match self.spares.remove(place) {
+                    Some(spare) if !events.contains(PollFlags::HUP) => self.launch(spare)?,
+                    // The zygote has let go of it before it was forked.
+                    _ => Served::Launcher,
                 }
-                Happened::Nothing => {
-                    self.idle = true;
-                    match self.spares.pop_front() {
-                        Some(spare) => self.launch(spare)?,
-                        None => Served::Launcher,
-                    }
+            } else if happened.request {
+                self.take_request()?
+            } else if happened.ended.is_empty() {
+                self.idle = true;
+                match self.spares.pop_front() {
+                    Some(spare) => self.launch(spare)?,
+                    None => Served::Launcher,
                 }
+            } else {
+                Served::Launcher
             };
             match served {
                 Served::ZygoteGone => return Ok(Outcome::ZygoteGone),
@@ -136,6 +139,7 @@ impl Process {
                     return Ok(Outcome::InChild(control));
                 }
             }
+            self.reap(&happened.ended);
         }
     }
 
@@ -182,6 +186,8 @@ impl Process {
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => self.children.push(Child { pid, pidfd, status }),
+            // This program ignores SIGCHLD, and the child has ended: its number may be another's already.
+            Err(Errno::SRCH) => {}
             Err(_) => {
                 // Without a descriptor to see its end by it would become a zombie: the zygote learns from its status that it was ended.
                 let _ = kill_process(pid, Signal::KILL);
@@ -195,33 +201,30 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for a request or the end of a child, or, while spare children are wanted, until nothing of the kind has happened for a moment.
+    /// Waits until something happens, or, while spare children are to be forked, until nothing has happened for a moment.
     fn wait(&self) -> io::Result<Happened> {
         let mut sources = vec![PollFd::new(&self.zygote, PollFlags::IN)];
-        sources.extend(
-            self.children
-                .iter()
-                .map(|child| PollFd::new(&child.pidfd, PollFlags::IN)),
-        );
+        let controls = self.spares.iter().map(|[control, _]| control);
+        sources.extend(controls.map(|control| PollFd::new(control, PollFlags::IN)));
+        let children = self.children.iter().map(|child| &child.pidfd);
+        sources.extend(children.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
         let moment = Timespec {
             tv_sec: 0,
             tv_nsec: if self.idle { 0 } else { A_MOMENT_NS },
         };
         let until = (!self.spares.is_empty()).then_some(&moment);
-        if retry_on_intr(|| poll(&mut sources, until))? == 0 {
-            return Ok(Happened::Nothing);
-        }
-        let mut happened = sources.iter().map(|source| !source.revents().is_empty());
-        if happened.next().unwrap_or(false) {
-            return Ok(Happened::Request);
-        }
-        let ended = self
-            .children
-            .iter()
-            .zip(happened)
-            .filter_map(|(child, ended)| ended.then_some(child.pid))
-            .collect();
-        Ok(Happened::Ended(ended))
+        retry_on_intr(|| poll(&mut sources, until))?;
+        let (spares, children) = sources[1..].split_at(self.spares.len());
+        let mut spares = spares.iter().map(PollFd::revents).enumerate();
+        let ended = children.iter().zip(&self.children);
+        Ok(Happened {
+            request: !sources[0].revents().is_empty(),
+            spare: spares.find(|(_, events)| !events.is_empty()),
+            ended: ended
+                .filter(|(source, _)| !source.revents().is_empty())
+                .map(|(_, child)| child.pid)
+                .collect(),
+        })
     }
 
     /// Reaps children that have ended and tells their status to whom it concerns.
@@ -249,11 +252,12 @@ fn tell(pipe: &OwnedFd, status: WaitStatus) {
 }
 
 /// What happened while waiting.
-enum Happened {
-    Request,
+struct Happened {
+    request: bool,
+    /// A spare child that is still to be forked is told already what to become, or let go of: its place among them, and which of the two.
+    spare: Option<(usize, PollFlags)>,
     /// These children have ended.
-    Ended(Vec<Pid>),
-    Nothing,
+    ended: Vec<Pid>,
 }
 
 /// What became of a request.

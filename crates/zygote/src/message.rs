@@ -192,7 +192,7 @@ fn receive_packet<'a>(
     buffer.resize(packet_length(socket)?.min(HEADER + BYTES_PER_PACKET), 0);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PACKET))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = retry_on_intr(|| {
+    let received = past_reset(|| {
         recvmsg(
             socket,
             &mut [IoSliceMut::new(buffer)],
@@ -232,16 +232,17 @@ fn receive_packet<'a>(
 
 /// Waits for a packet and says how long it is; 0 if there will be none.
 fn packet_length(socket: BorrowedFd<'_>) -> io::Result<usize> {
-    let look = || {
-        retry_on_intr(|| {
-            let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
-            recv(socket, &mut [0_u8; 0], flags).map(|(_, len)| len)
-        })
-    };
-    match look() {
-        // The peer is gone and has not read all that was sent to it (unix(7)). This is told once, ahead of what it has sent itself, which follows.
-        Err(Errno::CONNRESET) => Ok(look()?),
-        other => Ok(other?),
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    Ok(past_reset(|| {
+        recv(socket, &mut [0_u8; 0], flags).map(|(_, len)| len)
+    })?)
+}
+
+/// Receives, in spite of a peer that is gone and has not read all that was sent to it (unix(7)). This is told once, by whichever call comes first after it, ahead of what the peer has sent itself.
+fn past_reset<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match retry_on_intr(&mut receive) {
+        Err(Errno::CONNRESET) => retry_on_intr(receive),
+        other => other,
     }
 }
 
@@ -378,6 +379,23 @@ mod tests {
             b"last words"
         );
         assert!(receive(ours.as_fd(), LIMITS).unwrap().is_none());
+    }
+
+    /// The peer may close its end at any moment of this side's receiving.
+    #[test]
+    fn last_words_are_heard_whenever_the_peer_goes() {
+        for _ in 0..2000 {
+            let (peer, ours) = pair().unwrap();
+            send(ours.as_fd(), b"unread", &[]).unwrap();
+            let goes = std::thread::spawn(move || {
+                send(peer.as_fd(), b"last words", &[]).unwrap();
+                drop(peer);
+            });
+            let heard = receive(ours.as_fd(), LIMITS).unwrap().unwrap();
+            assert_eq!(heard.bytes, b"last words");
+            assert!(receive(ours.as_fd(), LIMITS).unwrap().is_none());
+            goes.join().unwrap();
+        }
     }
 
     #[test]

@@ -5,18 +5,24 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use cowspace_tests::processes::{
     children_of, descriptors, launcher_of, name_of, own_descriptors, stat, until,
 };
 use cowspace_tests::{entries, runner, tests};
+use host_memory::process::{Fork, fork};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use zygote::{Child, Context, Entry, Error, Launcher, Spawn, Stdio, Zygote};
 
 fn main() -> ExitCode {
     if std::env::var_os(PRINTS_AND_STARTS).is_some() {
         return prints_and_starts();
+    }
+    if std::env::var_os(FORKS_WITH_A_POOL).is_some() {
+        return forks_with_a_pool();
     }
     runner::main(
         ENTRIES,
@@ -41,6 +47,9 @@ fn main() -> ExitCode {
             dropped_children_are_reaped,
             a_pool_keeps_blank_children,
             many_threads_share_a_pool,
+            a_wanted_spare_is_not_put_off,
+            the_ended_are_reaped_while_many_spawn,
+            a_forked_copy_has_a_pool_of_its_own,
             a_launcher_gives_its_code_to_children,
             spare_children_outlive_their_launcher,
             the_launcher_takes_no_signals,
@@ -446,6 +455,96 @@ fn many_threads_share_a_pool(zygote: &Zygote) {
     until(|| children_of(launcher).is_empty());
     until(|| descriptors(&launcher.to_string()) == before.1);
     assert_eq!(descriptors("self"), before.0);
+}
+
+/// A spare child that is taken before it was forked is forked at once, whatever else the launcher is asked meanwhile.
+fn a_wanted_spare_is_not_put_off(zygote: &Zygote) {
+    idle(zygote).wait().unwrap();
+    let launcher = launcher_of(std::process::id());
+    until(|| children_of(launcher).is_empty());
+    let before = descriptors(&launcher.to_string());
+    let spawned = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                idle(zygote).wait().unwrap();
+            }
+            spawned.store(true, Ordering::Relaxed);
+        });
+        let began = Instant::now();
+        while !spawned.load(Ordering::Relaxed) && began.elapsed() < Duration::from_secs(20) {
+            zygote.launcher().pool(1).unwrap();
+            zygote.launcher().pool(0).unwrap();
+        }
+        assert!(spawned.load(Ordering::Relaxed), "one waits for its child");
+    });
+    until(|| children_of(launcher).is_empty());
+    // Those not wanted any more, too, that were never forked.
+    until(|| descriptors(&launcher.to_string()) == before);
+}
+
+/// Each child is two descriptors of the launcher's until it is reaped.
+fn the_ended_are_reaped_while_many_spawn(zygote: &Zygote) {
+    let launcher = launcher_of(std::process::id());
+    let zombies = || {
+        let mut children = children_of(launcher);
+        children.retain(|child| stat(*child).is_some_and(|(state, _)| state == 'Z'));
+        children.len()
+    };
+    const THREADS: usize = 32;
+    let most = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    drop(zygote.spawn(&Spawn::new("exit_with").args([0])).unwrap());
+                    most.fetch_max(zombies(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let most = most.into_inner();
+    println!("(at most {most} zombies)");
+    assert!(most <= 2 * THREADS);
+    until(|| children_of(launcher).is_empty());
+}
+
+/// With this variable set, this program is what the next test runs.
+const FORKS_WITH_A_POOL: &str = "ZYGOTE_TEST_FORKS_WITH_A_POOL";
+
+/// As a server does that has several processes.
+fn forks_with_a_pool() -> ExitCode {
+    let launcher = Launcher::start(entries![echo_arguments]).unwrap();
+    launcher.pool(2).unwrap();
+    let fork = fork().unwrap();
+    let myself = match fork {
+        Fork::Child => "the copy",
+        Fork::Parent(_) => "the first",
+    };
+    let zygote = Zygote::new(launcher);
+    for _ in 0..30 {
+        assert_eq!(
+            output(&zygote, Spawn::new("echo_arguments").args(myself)),
+            myself
+        );
+    }
+    if let Fork::Parent(copy) = fork {
+        let (_, status) = waitpid(Pid::from_raw(copy), WaitOptions::empty())
+            .unwrap()
+            .unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+    }
+    ExitCode::SUCCESS
+}
+
+fn a_forked_copy_has_a_pool_of_its_own(_: &Zygote) {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    let output = program.env(FORKS_WITH_A_POOL, "1").output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// `fork` copies the page tables of a mapping of code only if a page of it is the process's own.
