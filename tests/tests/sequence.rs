@@ -88,6 +88,41 @@ fn stores_in_sequence_take_few_faults_and_count_exactly() {
         assert_eq!(words(&vmo, PAGES)[behind], 3);
     }
     clones_of_a_sequence_are_prefixes();
+    a_layer_of_two_files_is_not_served_over_the_end_of_the_first();
+}
+
+/// A layer has a file for each 4 EiB of offsets. A few pages to either side of such a boundary are copied in one by one, where most is mapped from another layer.
+fn a_layer_of_two_files_is_not_served_over_the_end_of_the_first() {
+    let boundary = 1_u64 << 62;
+    let pages = 128;
+    let len = (pages * page()) as u64;
+    let shift = 2 * len;
+    let first = boundary - len / 2;
+    let most = Vmo::create(boundary + 2 * shift).expect("a VMO");
+    let few = pages / 2 - 2..pages / 2 + 2;
+    let word = |vmo: &Vmo, n: usize, at: u64, word: u64| {
+        let at = at + (n * page()) as u64;
+        vmo.write(&word.to_ne_bytes(), at).expect("bytes inside");
+    };
+    (0..pages).for_each(|n| word(&most, n, first + shift, 6));
+    let snapshot = |vmo: &Vmo, from, len| {
+        vmo.create_child(VmoChildOptions::SNAPSHOT, from, len)
+            .expect("a clone")
+    };
+    let wide = snapshot(&most, shift, boundary + len);
+    few.clone().for_each(|n| word(&wide, n, first, 7));
+    let clone = snapshot(&wide, first, len);
+    let addr = Vmar::root_self()
+        .map_with_policy(0, &clone, 0, len as usize, RW, Policy::Traced)
+        .expect("a mapping");
+    let bytes = memory(addr, len as usize);
+    // Word 0 is left alone.
+    (0..pages).for_each(|n| bytes.store_u64(n * page() + 8, 1));
+    for n in 0..pages {
+        let expected = if few.contains(&n) { 7 } else { 6 };
+        assert_eq!(bytes.load_u64(n * page()), expected, "page {n}");
+    }
+    unmap(addr, len as usize);
 }
 
 /// A thread stores to all pages in order, over and over, each time a number one higher: a clone has the higher number up to some page, and the lower one from there on.
