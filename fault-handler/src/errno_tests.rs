@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use host_memory::memfd::MemFd;
 use host_memory::page::{HostRange, page_size};
 use host_memory::uffd::{FaultKind, Protect, UffdError, Wake};
 use nix::errno::Errno;
@@ -82,9 +83,9 @@ fn poison(_: &Fault, install: Installer<'_>) -> Outcome {
     install.poison("the test says so")
 }
 
-const COPY: Call = Copy(PAGE, Protect::Write);
+const COPY: Call = Copy(PAGE, 1, Protect::Write);
 /// What `zero` falls back to.
-const COPY_ZEROS: Call = Copy(PAGE, Protect::None);
+const COPY_ZEROS: Call = Copy(PAGE, 1, Protect::None);
 const WAKE: Call = Call::Wake(PAGE);
 
 #[test]
@@ -167,6 +168,74 @@ fn copy_efault_that_stays_poisons() {
 fn copy_other_poisons() {
     let poisons = (OutcomeKind::Poisoned, vec![COPY, Poison(PAGE)]);
     assert_eq!(one(FaultKind::Missing, [EINVAL], copy), poisons);
+}
+
+fn copy_several(_: &Fault, install: Installer<'_>) -> Outcome {
+    install.copy_zeros(3, Protect::Write)
+}
+
+const SEVERAL: Call = Copy(PAGE, 3, Protect::Write);
+/// Something of it is done: the first page at least.
+const PART: Result<(), UffdError> = Err(UffdError::Again { done: 1 });
+
+#[test]
+fn copy_of_several_ok() {
+    let copied = (OutcomeKind::Copied, vec![SEVERAL]);
+    assert_eq!(one(FaultKind::Missing, [], copy_several), copied);
+}
+
+#[test]
+fn copy_of_several_in_part_is_enough() {
+    let copied = (OutcomeKind::Copied, vec![SEVERAL]);
+    assert_eq!(one(FaultKind::Missing, [PART], copy_several), copied);
+}
+
+#[test]
+fn copy_of_several_eexist_wakes() {
+    let wakes = (OutcomeKind::Exists, vec![SEVERAL, WAKE]);
+    assert_eq!(one(FaultKind::Missing, [EXISTS], copy_several), wakes);
+}
+
+#[test]
+fn copy_of_several_eagain_is_resolved_anew() {
+    let again = (OutcomeKind::Copied, vec![SEVERAL, SEVERAL]);
+    assert_eq!(one(FaultKind::Missing, [AGAIN], copy_several), again);
+}
+
+/// Then the answer to the one page is that to the fault.
+#[test]
+fn copy_of_several_that_cannot_be_is_the_page_alone() {
+    for refused in [GONE, NO_MEMORY, NO_PAGE, EINVAL] {
+        let copied = (OutcomeKind::Copied, vec![SEVERAL, COPY]);
+        assert_eq!(one(FaultKind::Missing, [refused], copy_several), copied);
+        let wakes = (OutcomeKind::Exists, vec![SEVERAL, COPY, WAKE]);
+        let exists = [refused, EXISTS];
+        assert_eq!(one(FaultKind::Missing, exists, copy_several), wakes);
+        let again = (OutcomeKind::Copied, vec![SEVERAL, COPY, SEVERAL]);
+        let changes = [refused, AGAIN];
+        assert_eq!(one(FaultKind::Missing, changes, copy_several), again);
+    }
+    let drops = (OutcomeKind::Gone, vec![SEVERAL, COPY, WAKE]);
+    assert_eq!(one(FaultKind::Missing, [GONE, GONE], copy_several), drops);
+    let poisons = (OutcomeKind::Poisoned, vec![SEVERAL, COPY, Poison(PAGE)]);
+    let mistake = [EINVAL, EINVAL];
+    assert_eq!(one(FaultKind::Missing, mistake, copy_several), poisons);
+}
+
+/// A layer has two pages: so many are copied from there on, but one at least.
+#[test]
+fn copy_ends_where_the_layer_ends() {
+    let file = MemFd::create("errno-test", 2 * page_size() as u64).unwrap();
+    let layer = Arc::new(file.seal().unwrap());
+    for (page, wanted, copied) in [(0, 1, 1), (0, 2, 2), (1, 3, 1), (0, 100, 2), (2, 3, 1)] {
+        let layer = layer.clone();
+        let answer = move |_: &Fault, install: Installer<'_>| {
+            install.copy_layer(&layer, page * page_size() as u64, wanted, Protect::None)
+        };
+        let calls = vec![Copy(PAGE, copied, Protect::None)];
+        let copied = (OutcomeKind::Copied, calls);
+        assert_eq!(one(FaultKind::Missing, [], answer), copied);
+    }
 }
 
 #[test]
@@ -321,7 +390,7 @@ fn continue_other_poisons() {
     assert_eq!(one(FaultKind::Minor, [damaged], continue_page), poisons);
 }
 
-const UNPROTECT: Call = Unprotect(PAGE, Wake::Wake);
+const UNPROTECT: Call = Unprotect(PAGE, 1, Wake::Wake);
 
 #[test]
 fn unprotect_ok() {
@@ -339,6 +408,48 @@ fn unprotect_eagain_is_resolved_anew() {
 fn unprotect_gone_drops() {
     let drops = (OutcomeKind::Gone, vec![UNPROTECT, WAKE]);
     assert_eq!(one(FaultKind::WriteProtect, [GONE], unprotect), drops);
+}
+
+fn unprotect_several(_: &Fault, install: Installer<'_>) -> Outcome {
+    install.unprotect(3)
+}
+
+const UNPROTECT_SEVERAL: Call = Unprotect(PAGE, 3, Wake::Wake);
+
+#[test]
+fn unprotect_of_several_ok() {
+    let unprotected = (OutcomeKind::Unprotected, vec![UNPROTECT_SEVERAL]);
+    assert_eq!(
+        one(FaultKind::WriteProtect, [], unprotect_several),
+        unprotected
+    );
+}
+
+#[test]
+fn unprotect_of_several_eagain_is_resolved_anew() {
+    let calls = vec![UNPROTECT_SEVERAL, UNPROTECT_SEVERAL];
+    let again = (OutcomeKind::Unprotected, calls);
+    assert_eq!(
+        one(FaultKind::WriteProtect, [AGAIN], unprotect_several),
+        again
+    );
+}
+
+#[test]
+fn unprotect_of_several_that_cannot_be_is_the_page_alone() {
+    for refused in [GONE, EINVAL] {
+        let calls = vec![UNPROTECT_SEVERAL, UNPROTECT];
+        let unprotected = (OutcomeKind::Unprotected, calls);
+        assert_eq!(
+            one(FaultKind::WriteProtect, [refused], unprotect_several),
+            unprotected
+        );
+    }
+    let drops = (OutcomeKind::Gone, vec![UNPROTECT_SEVERAL, UNPROTECT, WAKE]);
+    assert_eq!(
+        one(FaultKind::WriteProtect, [GONE, GONE], unprotect_several),
+        drops
+    );
 }
 
 /// One fault that ends the process.
@@ -387,7 +498,7 @@ fn poison_eexist_twice_lifts_a_marker() {
     fake.fault(FaultKind::Missing, [PAGE]);
     assert_eq!(records.recv().unwrap().outcome, OutcomeKind::Poisoned);
     handler.stop();
-    let lift = Unprotect(PAGE, Wake::DontWake);
+    let lift = Unprotect(PAGE, 1, Wake::DontWake);
     assert_eq!(
         fake.ioctls(),
         [Poison(PAGE), WAKE, Poison(PAGE), lift, Poison(PAGE)]
@@ -590,7 +701,7 @@ fn a_fault_is_one_read() {
         records.recv().unwrap();
     }
     handler.stop();
-    let copies = [0, 1, 2].map(|page| Copy(PAGE + page, Protect::Write));
+    let copies = [0, 1, 2].map(|page| Copy(PAGE + page, 1, Protect::Write));
     assert_eq!(fake.calls(), copies);
 }
 

@@ -1,6 +1,7 @@
 //! The answers that a resolver can give to a fault, and what the kernel's errors to each mean. The table is in `docs/faults.md`.
 
 use std::cell::Cell;
+use std::hint::black_box;
 use std::time::Instant;
 
 use host_memory::memfd::{Layer, MemFd};
@@ -39,10 +40,13 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(reporter: Reporter) -> Desk {
+        let zeros = vec![0; most_copied() * page_size()].into_boxed_slice();
+        // The first page for the same reason as `scratch`: to look at zeros takes a page table at least. Of the others the kernel copies what it can look at.
+        black_box(zeros[0]);
         Desk {
-            // Not zeros, which the allocator need not write: the page is to be there, see `empty_ring` in serve.rs. (To read zeros takes no memory.)
+            // Not zeros, which the allocator need not write: the page is to be there, see `empty_ring` in serve.rs.
             scratch: vec![1; READ_PAGES * page_size()].into_boxed_slice(),
-            zeros: vec![0; most_copied() * page_size()].into_boxed_slice(),
+            zeros,
             poison_refused: None,
             resolved: Cell::new(Instant::now()),
             reporter,
@@ -79,7 +83,7 @@ impl<'a> Installer<'a> {
     }
 
     /// Makes `pages` pages, the faulting one first, of the layer's pages from byte `offset` on (a multiple of the page size): 1 to [`most_copied`]. A page that is there already ends the copy,
-    /// and so does the layer's end: what the program sees behind that may lie in another file.
+    /// and so does the layer's end (what lies behind it may be in another file); a faulting page behind that is zero.
     ///
     /// The outcome is that of the faulting page: the others are a favour.
     pub fn copy_layer(self, layer: &Layer, offset: u64, pages: usize, protect: Protect) -> Outcome {
@@ -88,8 +92,8 @@ impl<'a> Installer<'a> {
             .len()
             .saturating_sub(offset)
             .div_ceil(page_size() as u64);
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let pages = pages.min(most).clamp(1, most_copied());
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let pages = pages.min(left).clamp(1, most_copied());
         let mapped = (pages > READ_PAGES)
             .then(|| layer.pages(offset, pages))
             .flatten();

@@ -26,10 +26,10 @@ pub(crate) const BELL: usize = 7;
 pub(crate) enum Call {
     /// A read that found nothing.
     ReadEmpty,
-    Copy(usize, Protect),
+    Copy(usize, usize, Protect),
     Zeropage(usize),
     Continue(usize, usize, Protect),
-    Unprotect(usize, Wake),
+    Unprotect(usize, usize, Wake),
     Poison(usize),
     Wake(usize),
 }
@@ -195,8 +195,8 @@ impl Kernel for Fake {
         drop(mapped.expect("no panic"));
     }
 
-    fn copy(&self, dst: usize, _src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
-        self.call(Call::Copy(number(dst), protect))
+    fn copy(&self, dst: usize, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
+        self.call(Call::Copy(number(dst), src.len() / page_size(), protect))
     }
 
     fn zeropage(&self, range: HostRange) -> Result<(), UffdError> {
@@ -221,7 +221,7 @@ impl Kernel for Fake {
     }
 
     fn unprotect(&self, range: HostRange, wake: Wake) -> Result<(), UffdError> {
-        self.call(Call::Unprotect(number(range.start()), wake))
+        self.call(Call::Unprotect(number(range.start()), range.pages(), wake))
     }
 
     fn poison(&self, range: HostRange) -> Result<(), UffdError> {

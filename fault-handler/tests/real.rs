@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -15,6 +16,7 @@ use fault_handler::{
 use host_memory::access::Volatile;
 use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::{HostRange, Prot, page_size};
+use host_memory::pagemap::{PageFlags, Pagemap};
 use host_memory::probe::Probe;
 use host_memory::reserve::{Reservation, Source};
 use host_memory::uffd::{Modes, Uffd, Wake};
@@ -269,6 +271,61 @@ fn a_window_with_a_page_that_is_there_does_what_it_can() {
         (4..PAGES as u64 / 2).contains(&counts.continued),
         "{counts:?}"
     );
+}
+
+/// Several pages are copied up to one that is there or to the end, and the faulting page alone where they reach into another mapping or one that is not registered. Who waits for one of the
+/// others is awake then, too.
+#[test]
+fn several_pages_are_copied_as_far_as_they_can_be() {
+    if !traced("several_pages_are_copied_as_far_as_they_can_be") {
+        return;
+    }
+    let layer = layer();
+    let answer_layer = layer.clone();
+    let source = Source::Private(&layer, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MINOR,
+        Options::default(),
+        move |_, index, install| {
+            let pages = if index % 10 == 0 { 20 } else { 1 };
+            install.copy_layer(&answer_layer, offset(index), pages, Protect::None)
+        },
+    );
+    let pagemap = Pagemap::open().unwrap();
+    let assert_there = |pages: Range<usize>, expected| {
+        for index in pages {
+            let mut there = false;
+            pagemap
+                .scan(rig.page(index), PageFlags::PRIVATE, |_, _| there = true)
+                .unwrap();
+            assert_eq!(there, expected, "page {index}");
+        }
+    };
+    let bytes = rig.bytes();
+    let load = |index| assert_eq!(bytes.load_u8(index * page_size()), byte(index));
+    load(7);
+    load(0);
+    assert_there(0..8, true);
+    assert_there(8..PAGES, false);
+    rig.memory.protect(rig.page(15), Prot::READ).unwrap();
+    load(10);
+    assert_there(10..11, true);
+    rig.uffd.unregister(rig.page(35)).unwrap();
+    load(30);
+    assert_there(30..31, true);
+    assert_there(11..30, false);
+    assert_there(31..PAGES, false);
+    // With most of them waiting when it comes to page 40.
+    thread::scope(|scope| {
+        for index in (40..PAGES).rev() {
+            scope.spawn(move || load(index));
+        }
+    });
+    assert_there(40..PAGES, true);
+    assert_is_layer(&bytes);
+    let counts = rig.stop().all.counts;
+    assert_eq!(counts.total(), counts.copied + counts.exists, "{counts:?}");
 }
 
 #[test]

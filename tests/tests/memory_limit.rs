@@ -372,3 +372,36 @@ fn a_load_gets_sigbus() {
         assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{output:?}");
     }
 }
+
+/// To freeze is a favour: where there is no room for one huge page more, all else is done.
+#[test]
+fn freezing_without_room_for_a_huge_page() {
+    let output = limited("freezing_without_room_for_a_huge_page", || {
+        let len = LIMIT / 2;
+        for policy in [Policy::Native, Policy::Traced] {
+            let vmo = Vmo::create(len as u64).expect("a VMO");
+            let addr = Vmar::root_self()
+                .map_with_policy(0, &vmo, 0, len, RW, policy)
+                .expect("a mapping");
+            let mapped = memory(addr, len);
+            let number = |at: usize| (at / page() + 1) as u64;
+            (0..len)
+                .step_by(page())
+                .for_each(|at| mapped.store_u64(at, number(at)));
+            let (ballast, bytes) = (ballast(), vec![1; page()]);
+            exhaust(&ballast, &bytes);
+            // Half a huge page, for what freezing needs besides.
+            ballast.punch(0..1 << 20).expect("giving memory back");
+            let frozen = Vmar::root_self().freeze(addr, len).expect("frozen");
+            assert_eq!(frozen.bytes, len as u64, "{policy:?}");
+            drop(ballast);
+            for at in (0..len).step_by(page()) {
+                assert_eq!(mapped.load_u64(at), number(at), "{policy:?}");
+            }
+            let again = Vmar::root_self().freeze(addr, len).expect("frozen");
+            assert!(again.huge_bytes >= frozen.huge_bytes, "{policy:?}");
+            unmap(addr, len);
+        }
+    });
+    assert_passed(output);
+}

@@ -61,6 +61,8 @@ impl Vmar {
                 engine.cut_to_layers(&space, &vmo, offset, addr, size)?;
             drop(space);
             drop(garbage);
+            // Unmapped and closed meanwhile it ends at once, and not only when this call does.
+            drop(vmo);
             Ok(Frozen {
                 bytes: frozen,
                 huge_bytes: parts.iter().map(Part::collapse).sum(),

@@ -155,7 +155,8 @@ impl Layer {
         let len = usize::try_from(self.len).ok()?;
         // SAFETY: the bytes of the mapping never change and its pages never end: 1. the file's seals allow no thread and no process to write or
         // truncate it, through whatever descriptor or mapping; 2. the mapping was made without the right to write, so mprotect and /proc/self/mem do not help
-        // either (a file that is not sealed yet has no writer, see `MemFd::unsealed_layer`, and nobody looks at the bytes but the kernel, see `LayerPage`); 3. it is in nobody's reservation, so nothing of ours maps over it, and it is unmapped only when the layer is dropped.
+        // either (a file that is not sealed yet has no writer, see `MemFd::unsealed_layer`, and nobody looks at the bytes but the kernel, see `LayerPages`); 3. it is in
+        // nobody's reservation, so nothing of ours maps over it, and it is unmapped only when the layer is dropped.
         unsafe { MmapOptions::new().len(len).map(&read_only) }.ok()
     }
 }

@@ -257,11 +257,11 @@ impl Uffd {
     }
 
     /// UFFDIO_COPY: fills the missing pages from `dst` on with the bytes of `src`, whose length must be a multiple of the page size. In a private mapping that makes
-    /// private pages, in a shared one pages of the file. A write-protect marker in the way is replaced.
+    /// private pages, in a shared one pages of the file. A write-protect marker in the way is replaced. Stops at the first page that cannot be made.
     ///
     /// # Errors
     ///
-    /// [`UffdError`]. [`UffdError::Fatal`] with EINVAL if `dst` or the length is not page-aligned, or `protect` asks for what the range is not registered for.
+    /// [`UffdError`]; `Again` with a count above 0 where it stopped after some pages. [`UffdError::Fatal`] with EINVAL if `dst` or the length is not page-aligned, or `protect` asks for what the range is not registered for.
     pub fn copy(
         &self,
         dst: usize,
@@ -281,7 +281,7 @@ impl Uffd {
             copied: 0,
         };
         // SAFETY: (1) `args` is a live, exclusive `struct uffdio_copy`, its layout asserted; (2) of ours the kernel reads only `src`, which outlives the call: a slice,
-        // or one page of a layer's alias; (3) it writes only into empty pages of registered memory, see "Why these methods are safe".
+        // or pages of a layer's alias; (3) it writes only into empty pages of registered memory, see "Why these methods are safe".
         let result = unsafe { raw::copy(self.inner.as_raw_fd(), &raw mut args) };
         result
             .map(drop)
