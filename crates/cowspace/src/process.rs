@@ -106,8 +106,8 @@ impl HandleBased for Process {}
 pub(crate) struct ProcessObject {
     pub(crate) koid: Koid,
     pub(crate) signals: Arc<SignalState>,
-    /// Its main thread, which carries its name; looked for when first asked, because few ask and a fresh child is in a hurry. `None` inside: `/proc` does not tell of it.
-    main_thread: OnceLock<Option<(Task, TaskName)>>,
+    /// Its main thread, which carries its name; looked for when first asked, because few ask and a fresh child is in a hurry.
+    main_thread: OnceLock<(Task, TaskName)>,
 }
 
 impl ProcessObject {
@@ -119,14 +119,15 @@ impl ProcessObject {
         }
     }
 
+    /// `None` if `/proc` does not tell of it now: there may be no descriptor to be had.
     fn main_thread(&self) -> Option<&(Task, TaskName)> {
-        self.main_thread
-            .get_or_init(|| {
-                let task = Task::find(getpid().as_raw())?;
-                let name = TaskName::of(&task);
-                Some((task, name))
-            })
-            .as_ref()
+        if self.main_thread.get().is_none() {
+            let task = Task::find(getpid().as_raw())?;
+            let name = TaskName::of(&task);
+            // Another thread may have been faster.
+            let _ = self.main_thread.set((task, name));
+        }
+        self.main_thread.get()
     }
 
     pub(crate) fn name(&self) -> Name {
