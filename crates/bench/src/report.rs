@@ -45,6 +45,9 @@ pub struct Row {
     pub bars: Vec<Bar>,
     /// Whether it is, where there is a bar.
     pub met: Option<bool>,
+    /// What is in the way of it where it is not, as far as that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<&'static str>,
 }
 
 /// What a ratio must be.
@@ -110,6 +113,7 @@ impl Row {
             spread: BTreeMap::new(),
             bars: Vec::new(),
             met: None,
+            floor: None,
         }
     }
 
@@ -137,6 +141,12 @@ impl Row {
         self
     }
 
+    /// What is in the way of its bars. Told only where they are not met.
+    pub(crate) fn floor(mut self, why: &'static str) -> Row {
+        self.floor = Some(why);
+        self
+    }
+
     /// Computes what follows from the figures.
     pub(crate) fn finish(mut self) -> Row {
         let ratios = self.rivals.iter().filter(|(_, figure)| **figure > 0.0);
@@ -146,6 +156,7 @@ impl Row {
         let mut bars = self.bars.iter();
         self.met =
             (!self.bars.is_empty()).then(|| bars.all(|bar| bar.is_met(self.ratio.get(&bar.rival))));
+        self.floor = self.floor.filter(|_| self.met == Some(false));
         self
     }
 }
@@ -161,6 +172,7 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut table = Table::new();
+        let mut floors: Vec<&str> = Vec::new();
         table
             .load_style(UTF8_FULL_CONDENSED)
             .set_header(["", "size", "cowspace", "rivals", "ratio", "bar", ""]);
@@ -170,10 +182,18 @@ impl Report {
                 lines.join("\n")
             };
             let title = [row.name, &row.variant].join("\n");
-            let met = match row.met {
-                Some(true) => "met",
-                Some(false) => "not met",
-                None => "",
+            let met = match (row.met, row.floor) {
+                (Some(true), _) => "met".to_owned(),
+                (Some(false), Some(why)) => {
+                    let known = floors.iter().position(|known| *known == why);
+                    let number = known.unwrap_or_else(|| {
+                        floors.push(why);
+                        floors.len() - 1
+                    });
+                    format!("not met ({})", number + 1)
+                }
+                (Some(false), None) => "not met".to_owned(),
+                (None, _) => String::new(),
             };
             table.add_row([
                 Cell::new(title.trim_end()),
@@ -193,8 +213,12 @@ impl Report {
             ]);
         }
         let machine = &self.machine;
+        let floors = floors.iter().enumerate();
+        let floors: String = floors
+            .map(|(number, why)| format!("\n({}) {why}", number + 1))
+            .collect();
         format!(
-            "Linux {}, {} CPUs ({}), pages of {} KiB. Median of the rounds (least to most).\n{table}",
+            "Linux {}, {} CPUs ({}), pages of {} KiB. Median of the rounds (least to most).\n{table}{floors}",
             machine.kernel,
             machine.cpus,
             machine
@@ -218,7 +242,7 @@ impl Row {
     pub(crate) fn counts(&self) -> Option<&'static str> {
         ["threads", "processes", "mappings"]
             .into_iter()
-            .find(|what| self.variant == *what)
+            .find(|what| self.variant.split(',').next() == Some(what))
     }
 
     /// A figure with its spread in the same unit.
