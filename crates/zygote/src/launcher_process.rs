@@ -89,7 +89,6 @@ struct Child {
 impl Process {
     fn new(zygote: OwnedFd) -> io::Result<Self> {
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        rustix::thread::set_name(c"zygote-launcher")?;
         // Nobody who waits for the end of the zygote's input or output is to wait for the launcher. Error messages it may have.
         let null = OpenOptions::new()
             .read(true)
@@ -97,10 +96,13 @@ impl Process {
             .open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
+        drop(null);
         // What cannot be prepared here each child does by itself.
         let _ = cowspace::prepare();
         let _ = blank::rehearse();
         let _ = code::share_with_copies();
+        // Last: whoever looks for a launcher finds one that is ready, with nothing open but its socket.
+        rustix::thread::set_name(c"zygote-launcher")?;
         Ok(Self {
             zygote,
             children: Vec::new(),
