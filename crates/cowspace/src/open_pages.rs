@@ -24,6 +24,8 @@ struct Bits {
     words: Box<[Cell<u64>]>,
     /// A bit for each of `words` that is not 0.
     summary: Box<[Cell<u64>]>,
+    /// Whether there is any.
+    any: Cell<bool>,
 }
 
 impl OpenPages {
@@ -38,6 +40,7 @@ impl OpenPages {
             shift,
             words: zeros(words),
             summary: zeros(words.div_ceil(WORD)),
+            any: Cell::new(false),
         }))
     }
 
@@ -54,7 +57,7 @@ impl OpenPages {
     /// Whether surely no page is open.
     pub(crate) fn is_empty(&self) -> bool {
         let bits = self.0.as_ref();
-        bits.is_some_and(|bits| bits.summary.iter().all(|word| word.get() == 0))
+        bits.is_some_and(|bits| !bits.any.get())
     }
 
     /// No page is open any more; `pages` is how many there are.
@@ -99,6 +102,7 @@ impl Bits {
             let bit = bit / WORD;
             let word = &self.summary[(bit / WORD) as usize];
             word.set(word.get() | 1 << (bit % WORD));
+            self.any.set(true);
         }
     }
 
@@ -107,6 +111,7 @@ impl Bits {
             self.words[bit as usize].set(0);
         }
         self.summary.iter().for_each(|word| word.set(0));
+        self.any.set(false);
     }
 
     fn iter(&self) -> impl Iterator<Item = u64> + '_ {
