@@ -5,6 +5,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -873,6 +874,19 @@ fn a_fault_that_a_signal_takes_away_is_not_waited_for() {
 /// The program keeps all of its memory from being given back, the bell's page too.
 #[test]
 fn requests_are_answered_where_memory_is_locked() {
+    // Locking is the whole process's, and fills memory that other tests want empty: so this is done in a process of its own.
+    const ALONE: &str = "COWSPACE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let alone = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "requests_are_answered_where_memory_is_locked",
+                "--exact",
+                "--nocapture",
+            ])
+            .env(ALONE, "1")
+            .status();
+        return assert!(alone.unwrap().success());
+    }
     if !traced("requests_are_answered_where_memory_is_locked") {
         return;
     }

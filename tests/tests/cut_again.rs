@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -328,9 +329,17 @@ fn descriptors() -> usize {
         .count()
 }
 
-/// A chain of rounds, counted by the layers it leaves: each has a descriptor. One test, for they are the whole process's.
+/// A chain of rounds, counted by the layers it leaves: each has a descriptor. They are the whole process's, so it is done in one of its own.
 #[test]
 fn layers_of_a_chain_stay_few() {
+    const ALONE: &str = "COWSPACE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let alone = Command::new(std::env::current_exe().expect("a test has a file"))
+            .args(["layers_of_a_chain_stay_few", "--exact", "--nocapture"])
+            .env(ALONE, "1")
+            .status();
+        return assert!(alone.expect("it can be run").success());
+    }
     const PAGES: usize = 2048;
     const ROUNDS: u64 = 400;
     /// As many as are left before the engine looks for some to merge, and one of each size.
