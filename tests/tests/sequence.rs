@@ -9,7 +9,7 @@ use cowspace::{Policy, Vmar, Vmo, VmoChildOptions, fault_stats};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::access::Volatile;
 
-const PAGES: usize = 4096;
+const PAGES: usize = 3000;
 
 /// A traced VMO of which word 0 of each page is 1, and a clone of it.
 fn cloned(pages: usize) -> (Vmo, Volatile, Vmo) {

@@ -336,11 +336,7 @@ impl Engine {
         let (home, file, complete) = family.lock().take_file(memory)?;
         let copied = self.copy_file_stopped(&file);
         let mut state = family.lock();
-        state.pages_mut(memory).home = Home::MemFd {
-            layer: home,
-            file,
-            complete,
-        };
+        state.put_file_back(memory, home, file, complete);
         let copy = copied?;
         if !state.keep_changes(memory, &copy)? {
             return Ok(AfterCut::default());
@@ -729,11 +725,7 @@ impl FamilyState {
                 Ok(())
             }
             Err((file, error)) => {
-                self.pages_mut(memory).home = Home::MemFd {
-                    layer,
-                    file,
-                    complete,
-                };
+                self.put_file_back(memory, layer, file, complete);
                 Err(seal_status(&error))
             }
         }
@@ -752,6 +744,15 @@ impl FamilyState {
                 Err(Status::INTERNAL)
             }
         }
+    }
+
+    /// Undoes [`Self::take_file`].
+    fn put_file_back(&mut self, memory: MemoryId, layer: LayerId, file: WideFile, complete: bool) {
+        self.pages_mut(memory).home = Home::MemFd {
+            layer,
+            file,
+            complete,
+        };
     }
 
     /// Pages of `changed` are the memory's own, at their places in a new home: `file`, which holds nothing else.

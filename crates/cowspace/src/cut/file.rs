@@ -123,11 +123,7 @@ impl Engine {
                 Ok(())
             }
             Err((file, status)) => {
-                state.pages_mut(memory).home = Home::MemFd {
-                    layer,
-                    file,
-                    complete,
-                };
+                state.put_file_back(memory, layer, file, complete);
                 drop(state);
                 drop(parked);
                 Err(status)
@@ -311,11 +307,7 @@ impl Engine {
             }
             Err((file, status)) => {
                 self.merge_back(&pieces[..replaced], &file);
-                family.lock().pages_mut(memory).home = Home::MemFd {
-                    layer,
-                    file,
-                    complete,
-                };
+                family.lock().put_file_back(memory, layer, file, complete);
                 Err(status)
             }
         }
