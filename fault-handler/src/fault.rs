@@ -1,6 +1,7 @@
 //! A fault, who resolves it, and how it ends.
 
 use host_memory::uffd::FaultKind;
+use serde::{Deserialize, Serialize};
 
 use crate::install::Installer;
 
@@ -54,8 +55,22 @@ pub(crate) enum Next {
     Failed(&'static str),
 }
 
+/// What a resolver says a page is, for the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Answer {
+    /// Nobody has it: zeros.
+    Zero,
+    /// The memory's own: its file's page, or one that the mapping shows already.
+    Own,
+    /// A page of a layer.
+    Layer {
+        /// How many hidden nodes above the memory it was found: 0 in its own layers.
+        depth: u32,
+    },
+}
+
 /// How a fault ended. Each fault is counted under exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OutcomeKind {
     /// A page was made of bytes that were copied.
     Copied,

@@ -61,7 +61,7 @@ mod stats;
 mod testing;
 mod threads;
 
-pub use fault::{Fault, Outcome, OutcomeKind, Resolver};
+pub use fault::{Answer, Fault, Outcome, OutcomeKind, Resolver};
 pub use handler::{FaultHandler, Options};
 pub use host_memory::uffd::{FaultKind, Protect};
 pub use install::{Installer, most_copied};

@@ -303,13 +303,18 @@ impl Server {
             return;
         };
         let record = FaultRecord {
-            at_ns: nanos(pending.woken.saturating_duration_since(self.started)),
+            read_ns: nanos(pending.woken.saturating_duration_since(self.started)),
             page,
             kind,
             write,
             tid,
-            handler_cpu: sched_getcpu().ok(),
+            cpu: None,
+            handler_cpu: sched_getcpu().ok().and_then(|cpu| cpu.try_into().ok()),
+            answer: None,
             outcome,
+            pages: u32::from(outcome.installed()),
+            attempts: pending.failed + 1,
+            queue_ns: 0,
             resolve_ns: nanos(resolve),
             install_ns: nanos(install),
         };

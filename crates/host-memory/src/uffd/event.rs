@@ -1,9 +1,11 @@
 //! What is read from the descriptor: page faults, and other events.
 
+use serde::{Deserialize, Serialize};
+
 use super::raw;
 
 /// What a page fault was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FaultKind {
     /// Neither the page table nor the file has the page.
     Missing,

@@ -1,0 +1,3 @@
+//! Profiles of page faults: what a recording says, shown.
+
+#![forbid(unsafe_code)]
