@@ -9,13 +9,11 @@ use host_memory::uffd::{FaultKind, Protect, UffdError, Wake};
 use nix::errno::Errno;
 
 use crate::fault::{Fault, Outcome, OutcomeKind};
-use crate::handler::{FaultHandler, Options};
 use crate::install::Installer;
 use crate::serve::ATTEMPTS;
 use crate::stats::Stats;
 use crate::testing::Call::{Continue, Copy, Poison, ReadEmpty, Unprotect, Zeropage};
-use crate::testing::{Answer, BELL, Call, Fake, aborts};
-use crate::threads::SleepingThreads;
+use crate::testing::{BELL, Call, Fake, aborts, spawn};
 
 const AGAIN: Result<(), UffdError> = Err(UffdError::Again { done: 0 });
 const EXISTS: Result<(), UffdError> = Err(UffdError::Exists);
@@ -25,16 +23,6 @@ const NO_PAGE: Result<(), UffdError> = Err(UffdError::NoPage);
 const EINVAL: Result<(), UffdError> = Err(UffdError::Fatal(Errno::EINVAL));
 /// The page that faults.
 const PAGE: usize = 100;
-
-fn spawn(
-    fake: &Arc<Fake>,
-    answer: impl Fn(&Fault, Installer<'_>) -> Outcome + Send + Sync + 'static,
-) -> FaultHandler {
-    let threads = SleepingThreads::start().unwrap();
-    threads
-        .serve_on(fake.clone(), Arc::new(Answer(answer)), Options::default())
-        .unwrap()
-}
 
 /// One fault of [`PAGE`], answered by `answer`: its outcome, and the ioctls (empty reads left out).
 fn one(

@@ -15,8 +15,10 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::fault::{Fault, Outcome, Resolver};
+use crate::handler::{FaultHandler, Options};
 use crate::install::Installer;
 use crate::kernel::Kernel;
+use crate::threads::SleepingThreads;
 
 /// The bell's page; not one that faults.
 pub(crate) const BELL: usize = 7;
@@ -245,6 +247,17 @@ where
     fn resolve(&self, fault: &Fault, install: Installer<'_>) -> Outcome {
         (self.0)(fault, install)
     }
+}
+
+/// A handler on the stand-in.
+pub(crate) fn spawn(
+    fake: &Arc<Fake>,
+    answer: impl Fn(&Fault, Installer<'_>) -> Outcome + Send + Sync + 'static,
+) -> FaultHandler {
+    let threads = SleepingThreads::start().unwrap();
+    threads
+        .serve_on(fake.clone(), Arc::new(Answer(answer)), Options::default())
+        .unwrap()
 }
 
 /// Runs `body` in a process of its own, as the test `name` (its path within the crate), and asserts that it ends by abort with `reason` on stderr.
