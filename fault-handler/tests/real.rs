@@ -11,8 +11,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use fault_handler::{
-    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, OutcomeKind, Placement, Protect,
-    Resolver, Stats, monotonic_ns,
+    Fault, FaultHandler, FaultKind, FaultRecord, Installer, Options, Outcome, OutcomeKind,
+    Placement, Protect, Resolver, Stats, monotonic_ns,
 };
 use host_memory::access::Volatile;
 use host_memory::memfd::{Layer, MemFd};
@@ -731,6 +731,7 @@ fn memory_is_replaced_while_threads_fault() {
         Options::default(),
         move |_, index, install| install.copy_layer(&layer, offset(index), 1, Protect::None),
     );
+    let records = rig.handler.record(1 << 20);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -755,6 +756,10 @@ fn memory_is_replaced_while_threads_fault() {
         done.store(true, Ordering::Relaxed);
     });
     let stats = rig.stop();
+    assert_eq!(stats.records_dropped, 0);
+    // However often each had to be put off.
+    let again = |record: FaultRecord| u64::from(record.attempts) - 1;
+    assert_eq!(records.iter().map(again).sum::<u64>(), stats.put_off);
     assert!(stats.missing.counts.copied >= PAGES as u64);
 }
 
