@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use host_memory::page::{HostRange, page_size};
-use host_memory::uffd::{Event, Events, FaultKind, UffdError};
+use host_memory::uffd::{Event, Events, FaultKind, UffdError, Wake};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{sched_getcpu, sched_yield};
@@ -247,7 +247,7 @@ impl Server {
             return false;
         }
         let page = self.kernel.bell();
-        let result = match self.kernel.zeropage(page) {
+        let result = match self.kernel.zeropage(page, Wake::Wake) {
             // It is there: a signal has interrupted who waited, whose fault came again. Or the process is dying.
             Err(UffdError::Exists | UffdError::Gone) => self.kernel.wake(page),
             result => result,
@@ -344,7 +344,9 @@ impl Server {
     fn end(&mut self, pending: &Pending, outcome: OutcomeKind) {
         let resolved_ns = self.desk.resolved_ns.get();
         let ended_ns = monotonic_ns();
-        let install_ns = ended_ns.saturating_sub(resolved_ns);
+        // Where installing does not wake, the time that counts is of before the waking: the thread may well run on this CPU before the ioctl that wakes it comes back.
+        let installed_ns = self.desk.installed_ns.take().unwrap_or(ended_ns);
+        let install_ns = installed_ns.saturating_sub(resolved_ns);
         let Fault {
             page,
             kind,
@@ -399,6 +401,10 @@ impl Server {
                     let _ = answer.try_send(into);
                 }
                 Control::Record(recorder, before) => {
+                    self.desk.wake = match recorder {
+                        Some(_) => Wake::DontWake,
+                        None => Wake::Wake,
+                    };
                     let _ = before.try_send(std::mem::replace(&mut self.recorder, recorder));
                 }
                 Control::Stop => return true,
