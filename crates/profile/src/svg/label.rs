@@ -1,5 +1,7 @@
 //! Numbers as people read them: three digits and a unit.
 
+use bytesize::ByteSize;
+
 /// A time in nanoseconds: "850 ns", "12.3 µs".
 pub(crate) fn duration(ns: f64) -> String {
     let (unit, name) = match ns.abs() {
@@ -34,6 +36,11 @@ pub(crate) fn short(number: f64) -> String {
         _ => (1.0, ""),
     };
     format!("{}{name}", digits(number / unit))
+}
+
+/// A length in bytes: "1.5 GiB".
+pub(crate) fn bytes(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
 }
 
 /// A share of 1, as percent: "12 %".
