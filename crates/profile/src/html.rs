@@ -122,6 +122,17 @@ fn kinds(profile: &Profile) -> impl Iterator<Item = Kind> {
         .filter(|kind| profile.kinds[*kind as usize].faults > 0)
 }
 
+/// Parts of a bar, one on the other: of each kind that has something, from where to where it goes.
+fn stacked(kinds: [f64; 4]) -> impl Iterator<Item = (Kind, f64, f64)> {
+    let mut below = 0.0;
+    let parts = Kind::ALL.into_iter().zip(kinds).map(move |(kind, own)| {
+        let from = below;
+        below += own;
+        (kind, from, below)
+    });
+    parts.filter(|(_, from, to)| to > from)
+}
+
 /// The legend of kinds.
 fn kind_legend(profile: &Profile, lines: bool) -> Markup {
     legend(

@@ -90,24 +90,35 @@ pub(crate) fn chart(said: &Said, room: Room, around: Markup, marks: Markup) -> M
 
 /// The horizontal axis below the data.
 pub(crate) fn x_axis(axis: &Axis, room: Room) -> Markup {
-    let mut free = 0.0;
     let ticks = axis.scale.ticks(axis.ticks);
+    let labels = ticks
+        .iter()
+        .map(|tick| (axis.scale.at(*tick), (axis.label)(*tick)));
     html! {
         g class="axis x" {
             path class="line" d=(format!("M{} {}H{}", Unit(room.left), Unit(room.bottom), Unit(room.right))) {}
-            @for tick in ticks {
-                @let at = axis.scale.at(tick);
-                @let text = (axis.label)(tick);
-                @let half = text.chars().count() as f64 * CHARACTER / 2.0;
-                @let middle = at.min(WIDTH - half);
-                path class="tick" d=(format!("M{} {}v5", Unit(at), Unit(room.bottom))) {}
-                @if middle - half >= free {
-                    text x=(Unit(middle)) y=(Unit(room.bottom + 18.0)) { (text) }
-                    ({ free = middle + half + GAP; "" })
-                }
+            @for tick in &ticks {
+                path class="tick" d=(format!("M{} {}v5", Unit(axis.scale.at(*tick)), Unit(room.bottom))) {}
             }
+            (in_a_row(labels, room.bottom + 18.0))
             text class="name" x=(Unit((room.left + room.right) / 2.0)) y=(Unit(room.bottom + 36.0)) { (axis.name) }
         }
+    }
+}
+
+/// Texts around places from left to right, without those that would touch the one before.
+pub(crate) fn in_a_row(texts: impl IntoIterator<Item = (f64, String)>, y: f64) -> Markup {
+    let mut free = 0.0;
+    let fitting = texts.into_iter().filter_map(|(at, text)| {
+        let half = text.chars().count() as f64 * CHARACTER / 2.0;
+        let middle = at.min(WIDTH - half);
+        (middle - half >= free).then(|| {
+            free = middle + half + GAP;
+            (middle, text)
+        })
+    });
+    html! {
+        @for (middle, text) in fitting { text x=(Unit(middle)) y=(Unit(y)) { (text) } }
     }
 }
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{Figure, counted, figure, name, time};
 use crate::profile::Profile;
 use crate::svg::label::{bytes, count, duration};
-use crate::svg::{self, Room, Said, Scale, Unit};
+use crate::svg::{self, Room, Said, Unit};
 
 /// Columns at most: the model's are put together. More would be a megabyte of cells.
 const COLUMNS: usize = 60;
@@ -25,6 +25,9 @@ const CLASSES: [&str; COLOURS] = [
 /// Units that the whole map is high, about, and a row at least and at most.
 const HEIGHT: f64 = 260.0;
 const ROW: (f64, f64) = (4.0, 26.0);
+
+/// Units that a line of text is high.
+const TEXT: f64 = 15.0;
 
 /// Characters of a region's name beside the map, and in each cell's tooltip: there may be thousands.
 const NAME: usize = 14;
@@ -166,24 +169,34 @@ fn region_name(profile: &Profile, region: Option<usize>) -> String {
 /// The regions' names on the left, as far as there is room, and lines between them.
 fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
     let rows = &profile.heat.rows;
+    let runs = rows.chunk_by(|left, right| left.region == right.region);
+    let mut bottom = room.top;
+    let parts: Vec<(String, f64, f64)> = runs
+        .map(|run| {
+            let top = bottom;
+            bottom += run.len() as f64 * high;
+            (region_name(profile, run[0].region), top, bottom)
+        })
+        .collect();
     let mut free = 0.0;
-    let mut top = room.top;
+    let named = parts.iter().filter(|(_, top, bottom)| {
+        let fits = (top + bottom) / 2.0 - TEXT / 2.0 >= free;
+        if fits {
+            free = (top + bottom) / 2.0 + TEXT / 2.0;
+        }
+        fits
+    });
     html! {
         g class="axis y" {
             path class="line" d=(format!("M{} {}V{}", Unit(room.left), Unit(room.top), Unit(room.bottom))) {}
-            @for run in rows.chunk_by(|left, right| left.region == right.region) {
-                @let bottom = top + run.len() as f64 * high;
-                @let name = region_name(profile, run[0].region);
-                path class="edge" d=(format!("M{} {}H{}", Unit(room.left - 6.0), Unit(bottom), Unit(room.right))) {}
-                @let middle = (top + bottom) / 2.0 + 4.0;
-                @if middle - 11.0 >= free {
-                    text x=(Unit(room.left - 6.0)) y=(Unit(middle)) {
-                        (name::cut(&name, NAME))
-                        title { (name) }
-                    }
-                    ({ free = middle + 2.0; "" })
+            @for (_, _, bottom) in &parts {
+                path class="edge" d=(format!("M{} {}H{}", Unit(room.left - 6.0), Unit(*bottom), Unit(room.right))) {}
+            }
+            @for (name, top, bottom) in named {
+                text x=(Unit(room.left - 6.0)) y=(Unit((top + bottom) / 2.0 + 4.0)) {
+                    (name::cut(name, NAME))
+                    title { (name) }
                 }
-                ({ top = bottom; "" })
             }
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{Figure, counted, figure, kind_class, kind_legend, kind_name, kinds, measure_says};
+use super::{
+    Figure, counted, figure, kind_class, kind_legend, kind_name, kinds, measure_says, stacked,
+};
 use crate::latency::{Bucket, Latencies};
 use crate::profile::Profile;
 use crate::svg::label::{count, duration, percentile, short};
@@ -75,12 +77,10 @@ fn draw_histogram(profile: &Profile, times: &Latencies, says: &str) -> Markup {
         @for place in &places {
             @let sides = (x.scale.at(place.from_ns), x.scale.at(place.to_ns));
             @let range = format!("{} – {}", duration(place.from_ns), duration(place.to_ns));
-            @let mut below = 0;
-            @for kind in kinds(profile).filter(|kind| place.counts[*kind as usize] > 0) {
-                @let own = place.counts[kind as usize];
-                @let ends = (y.scale.at(below as f64), y.scale.at((below + own) as f64));
-                (svg::bar(kind_class(kind), sides, ends, &format!("{range}: {} {}", count(own), kind_name(kind))))
-                ({ below += own; "" })
+            @for (kind, from, to) in stacked(place.counts.map(|count| count as f64)) {
+                @let ends = (y.scale.at(from), y.scale.at(to));
+                @let says = format!("{range}: {} {}", count(place.counts[kind as usize]), kind_name(kind));
+                (svg::bar(kind_class(kind), sides, ends, &says))
             }
         }
     };
@@ -99,17 +99,16 @@ fn draw_histogram(profile: &Profile, times: &Latencies, says: &str) -> Markup {
 
 /// Lines at the median and the 99th percentile.
 fn percentile_lines(times: &Latencies, x: &Axis, room: Room) -> Markup {
-    let mut free = room.left;
+    let lines = [0.5, 0.99].map(|share| {
+        let at = x.scale.at(times.quantile(share) as f64);
+        (at, percentile(share))
+    });
     html! {
-        g class="axis percentiles" {
-            @for share in [0.5, 0.99] {
-                @let at = x.scale.at(times.quantile(share) as f64);
-                path class="edge" d=(format!("M{} {}V{}", Unit(at), Unit(room.top), Unit(room.bottom))) {}
-                @if at - 14.0 >= free && at + 14.0 <= svg::WIDTH {
-                    text x=(Unit(at)) y=(Unit(room.top - 6.0)) { (percentile(share)) }
-                    ({ free = at + 20.0; "" })
-                }
+        g class="percentiles" {
+            @for (at, _) in &lines {
+                path class="edge" d=(format!("M{} {}V{}", Unit(*at), Unit(room.top), Unit(room.bottom))) {}
             }
+            (svg::in_a_row(lines, room.top - 6.0))
         }
     }
 }

@@ -5,8 +5,7 @@ use std::iter;
 use fault_recording::Policy;
 use maud::{Markup, html};
 
-use super::{kind_class, kind_name, kinds, name};
-use crate::fault::Kind;
+use super::{kind_class, kind_name, kinds, name, stacked};
 use crate::latency::Summary;
 use crate::profile::{How, Profile};
 use crate::svg::label::{bytes, count, duration, percent};
@@ -92,15 +91,13 @@ fn mix(profile: &Profile, kinds: [u64; 4]) -> Markup {
         .max()
         .unwrap_or(0)
         .max(1) as f64;
-    let mut from = 0.0;
+    let units = |faults: u64| faults as f64 / most * WIDTH;
     html! {
         svg viewBox=(format!("0 0 {WIDTH} 10")) preserveAspectRatio="none" aria-hidden="true" {
-            @for kind in Kind::ALL.into_iter().filter(|kind| kinds[*kind as usize] > 0) {
-                @let width = kinds[kind as usize] as f64 / most * WIDTH;
-                rect class=(kind_class(kind)) x=(Unit(from)) width=(Unit(width)) height="10" {
+            @for (kind, from, to) in stacked(kinds.map(units)) {
+                rect class=(kind_class(kind)) x=(Unit(from)) width=(Unit(to - from)) height="10" {
                     title { (count(kinds[kind as usize])) " " (kind_name(kind)) }
                 }
-                ({ from += width; "" })
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{Figure, figure, kind_class, kind_legend, kind_name, kinds, legend};
+use super::{Figure, figure, kind_class, kind_legend, kind_name, kinds, legend, stacked};
+use crate::fault::Kind;
 use crate::latency::Summary;
 use crate::profile::{Profile, TimeBin};
 use crate::svg::label::{count, duration, short};
@@ -39,13 +40,10 @@ pub(super) fn rates(profile: &Profile) -> Markup {
             @for bin in &profile.bins {
                 @let (from, to) = span(profile, bin);
                 @let sides = (x.scale.at(from), x.scale.at(to));
-                @let mut below = 0.0;
-                @for kind in kinds(profile).filter(|kind| bin.kinds[*kind as usize] > 0) {
-                    @let own = bin.rate(kind);
-                    @let ends = (y.scale.at(below), y.scale.at(below + own));
-                    @let says = format!("{} – {}: {} {}, {} a second", duration(from), duration(to), count(bin.kinds[kind as usize]), kind_name(kind), short(own));
+                @for (kind, below, above) in stacked(Kind::ALL.map(|kind| bin.rate(kind))) {
+                    @let ends = (y.scale.at(below), y.scale.at(above));
+                    @let says = format!("{} – {}: {} {}, {} a second", duration(from), duration(to), count(bin.kinds[kind as usize]), kind_name(kind), short(above - below));
                     (svg::bar(kind_class(kind), sides, ends, &says))
-                    ({ below += own; "" })
                 }
             }
         };

@@ -69,24 +69,9 @@ impl Scale {
         }
     }
 
-    /// The least value.
-    pub(crate) fn from(&self) -> f64 {
-        self.from
-    }
-
     /// The largest.
     pub(crate) fn to(&self) -> f64 {
         self.to
-    }
-
-    /// Where the least value lies.
-    pub(crate) fn start(&self) -> f64 {
-        self.start
-    }
-
-    /// Where the largest lies.
-    pub(crate) fn end(&self) -> f64 {
-        self.end
     }
 
     /// Where a value lies.
@@ -209,7 +194,7 @@ mod tests {
     #[test]
     fn decades_have_one_length() {
         let scale = Scale::log(100.0, 100_000.0, ON);
-        assert_eq!((scale.from(), scale.to()), (100.0, 100_000.0));
+        assert_eq!((scale.from, scale.to), (100.0, 100_000.0));
         for (value, at) in [(100.0, 0.0), (1_000.0, 100.0 / 3.0), (100_000.0, 100.0)] {
             assert!(close(scale.at(value), at), "{value}");
         }
@@ -220,13 +205,13 @@ mod tests {
     fn log_scales_end_at_steps_and_tick_inside_of_a_decade() {
         let scale = Scale::log(1_300.0, 43_000.0, ON);
         assert!(
-            close(scale.from(), 1_000.0) && close(scale.to(), 50_000.0),
+            close(scale.from, 1_000.0) && close(scale.to, 50_000.0),
             "{scale:?}"
         );
         let ticks = scale.ticks(6);
         assert_eq!(ticks, [1e3, 2e3, 5e3, 1e4, 2e4, 5e4]);
         let narrow = Scale::log(2_100.0, 2_200.0, ON);
-        assert_eq!(narrow.ticks(2), [narrow.from(), narrow.to()]);
+        assert_eq!(narrow.ticks(2), [narrow.from, narrow.to]);
     }
 
     #[test]
