@@ -6,7 +6,6 @@
 mod answers;
 mod heat;
 mod latency;
-mod name;
 mod notes;
 mod phases;
 mod tables;
@@ -17,7 +16,9 @@ use std::io::{self, Write};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::fault::{Kind, Phase};
-use crate::profile::{Measure, Profile};
+use crate::name;
+use crate::profile::Profile;
+use crate::words::{counted, kind_name, kinds, measure_says, phase_says};
 
 /// Nothing is loaded or run, also if somebody's name should get where it must not. The style is in the page.
 const POLICY: &str =
@@ -115,13 +116,6 @@ fn legend<N: AsRef<str>>(lines: bool, rows: impl IntoIterator<Item = (&'static s
     }
 }
 
-/// The kinds that occur.
-fn kinds(profile: &Profile) -> impl Iterator<Item = Kind> {
-    Kind::ALL
-        .into_iter()
-        .filter(|kind| profile.kinds[*kind as usize].faults > 0)
-}
-
 /// Parts of a bar, one on the other: of each kind that has something, from where to where it goes.
 fn stacked(kinds: [f64; 4]) -> impl Iterator<Item = (Kind, f64, f64)> {
     let mut below = 0.0;
@@ -150,14 +144,6 @@ fn kind_class(kind: Kind) -> &'static str {
     }
 }
 
-/// Its name beside others, where a phase is called kernel, too.
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Kernel => "kernel's own",
-        handled => handled.name(),
-    }
-}
-
 fn phase_class(phase: Phase) -> &'static str {
     match phase {
         Phase::Kernel => "phase-kernel",
@@ -165,33 +151,5 @@ fn phase_class(phase: Phase) -> &'static str {
         Phase::Resolve => "phase-resolve",
         Phase::Install => "phase-install",
         Phase::Wake => "phase-wake",
-    }
-}
-
-/// What happens in a phase.
-fn phase_says(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Kernel => "from the faulting instruction until the handler has read the fault",
-        Phase::Queue => "waiting in the handler behind other faults",
-        Phase::Resolve => "asking the page tree what the page is",
-        Phase::Install => "the system call that puts the page in place",
-        Phase::Wake => "until the thread runs again",
-    }
-}
-
-/// Which time is shown.
-fn measure_says(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Handled => "from when the handler has read the fault until the page is in place",
-        Measure::Total => "from the faulting instruction until the thread runs again",
-    }
-}
-
-/// "1 fault", "2 faults".
-fn counted(count: u64, what: &str) -> String {
-    let number = crate::svg::label::count(count);
-    match count {
-        1 => format!("{number} {what}"),
-        _ => format!("{number} {what}s"),
     }
 }

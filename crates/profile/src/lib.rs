@@ -20,9 +20,12 @@ mod faults;
 mod heat;
 mod html;
 mod json;
+mod label;
 mod latency;
+mod name;
 mod profile;
 mod svg;
+mod words;
 
 pub use fault::{Fault, Kind, Phase, Phases, Role};
 pub use faults::{Faults, Place};

@@ -3,13 +3,13 @@
 //! Charts are written as markup, not by a plotting library: so they take their colours from the page's style (light and dark), their text stays text, and each mark has a tooltip of its own.
 //! All have one width in units, which is about that of a narrow screen in pixels: so text is readable there, and a wide screen shows several charts side by side.
 
-pub(crate) mod label;
 mod scale;
 
 use std::fmt::{self, Display, Write};
 
 use maud::{Markup, html};
 
+pub(crate) use crate::label;
 pub(crate) use scale::Scale;
 
 /// Units.

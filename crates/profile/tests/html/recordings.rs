@@ -77,6 +77,7 @@ pub(crate) fn fault(read_ns: u64, page: usize) -> FaultRecord {
         pages: 1,
         attempts: 1,
         queue_ns: 300,
+        recording_ns: 0,
         resolve_ns: 700,
         install_ns: 2_500,
     }
@@ -160,6 +161,7 @@ pub(crate) fn busy(probes: bool) -> Recording {
                 pages,
                 attempts: 1,
                 queue_ns: part(250.0 * tail * tail, &mut random),
+                recording_ns: 0,
                 resolve_ns: part(600.0 * slow, &mut random),
                 install_ns: part(install * tail, &mut random),
             };

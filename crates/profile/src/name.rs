@@ -39,7 +39,7 @@ pub(super) fn command(profile: &Profile) -> String {
         [] => "nothing".to_owned(),
         [one] => command_of(one),
         [first, others @ ..] => {
-            let more = super::counted(others.len() as u64, "more process");
+            let more = crate::words::counted(others.len() as u64, "more process");
             let more = more.replace("processs", "processes");
             format!("{} and {more}", command_of(first))
         }
