@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
-use std::time::Instant;
 
 use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::{HostRange, page_size};
 use host_memory::uffd::{CopyFrom, FaultKind, Protect, UffdError, Wake};
 use nix::errno::Errno;
 
+use crate::clock::monotonic_ns;
 use crate::fail;
-use crate::fault::{Next, Outcome, OutcomeKind};
+use crate::fault::{Answer, Next, Outcome, OutcomeKind};
 use crate::kernel::Kernel;
 use crate::report::{Reporter, Trouble};
 
@@ -34,7 +34,11 @@ pub(crate) struct Desk {
     /// The page whose poisoning was answered with EEXIST last.
     poison_refused: Option<usize>,
     /// When the resolver gave its last answer.
-    pub(crate) resolved: Cell<Instant>,
+    pub(crate) resolved_ns: Cell<u64>,
+    /// What it said the page is.
+    pub(crate) found: Cell<Option<Answer>>,
+    /// How many pages were installed, if any were.
+    pub(crate) pages: Cell<usize>,
     reporter: Reporter,
 }
 
@@ -48,7 +52,9 @@ impl Desk {
             scratch: vec![1; READ_PAGES * page_size()].into_boxed_slice(),
             zeros,
             poison_refused: None,
-            resolved: Cell::new(Instant::now()),
+            resolved_ns: Cell::new(monotonic_ns()),
+            found: Cell::new(None),
+            pages: Cell::new(0),
             reporter,
         }
     }
@@ -80,6 +86,11 @@ impl<'a> Installer<'a> {
             page,
             kind,
         }
+    }
+
+    /// Says what the page is, for the fault's record: before the answer, and only where the answer is a page.
+    pub fn found(&self, answer: Answer) {
+        self.desk.found.set(Some(answer));
     }
 
     /// Makes `pages` pages, the faulting one first, of the layer's pages from byte `offset` on (a multiple of the page size): 1 to [`most_copied`]. A page that is there already ends the copy,
@@ -140,7 +151,7 @@ impl<'a> Installer<'a> {
                 CopyFrom::Bytes(&self.desk.zeros[..page_size()]),
                 Protect::None,
             ),
-            result => result,
+            result => result.map(|()| 1),
         };
         self.settle(result, OutcomeKind::Zeroed)
     }
@@ -157,24 +168,27 @@ impl<'a> Installer<'a> {
             self.page
         };
         let (start, end) = (self.page.start(), window.end());
+        let continue_ = |range: HostRange| {
+            let result = self.kernel.continue_(range, protect);
+            as_far_as_done(result, range.pages())
+        };
         // From the page on, so that what lies before it cannot stop the call. What was done before the kernel stopped is woken by the kernel.
-        let result = match HostRange::new(start, end - start) {
-            Some(ahead) if ahead != self.page => match self.kernel.continue_(ahead, protect) {
-                Err(UffdError::Again { done: 1.. }) => Ok(()),
+        let mut result = match HostRange::new(start, end - start) {
+            Some(ahead) if ahead != self.page => match continue_(ahead) {
                 // The window may reach past the mapping, or want memory that the page does not need.
                 Err(UffdError::Gone | UffdError::NoMemory | UffdError::Fatal(_)) => {
-                    self.kernel.continue_(self.page, protect)
+                    continue_(self.page)
                 }
                 result => result,
             },
-            _ => self.kernel.continue_(self.page, protect),
+            _ => continue_(self.page),
         };
-        if result.is_ok()
+        if let Ok(pages) = &mut result
             && let Some(behind) = HostRange::new(window.start(), start - window.start())
             && !behind.is_empty()
         {
             // Whatever comes of it: each page that it did not map faults by itself.
-            let _ = self.kernel.continue_(behind, protect);
+            *pages += continue_(behind).unwrap_or(0);
         }
         self.settle(result, OutcomeKind::Continued)
     }
@@ -185,10 +199,14 @@ impl<'a> Installer<'a> {
         self.resolved();
         let window = HostRange::new(self.page.start(), pages.max(1) * page_size());
         let window = window.unwrap_or(self.page);
-        let result = match self.kernel.unprotect(window, Wake::Wake) {
+        let unprotect = |range: HostRange| {
+            let result = self.kernel.unprotect(range, Wake::Wake);
+            result.map(|()| range.pages())
+        };
+        let result = match unprotect(window) {
             // It may reach past the mapping.
             Err(UffdError::Gone | UffdError::Fatal(_)) if window != self.page => {
-                self.kernel.unprotect(self.page, Wake::Wake)
+                unprotect(self.page)
             }
             result => result,
         };
@@ -219,14 +237,16 @@ impl<'a> Installer<'a> {
 
     /// Notes the time of the resolver's answer.
     fn resolved(&self) {
-        self.desk.resolved.set(Instant::now());
+        self.desk.resolved_ns.set(monotonic_ns());
     }
 
-    /// Copies a page or several; of several whatever the kernel takes, the faulting page at least.
-    fn copy(&self, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
-        let copy = |src| self.kernel.copy(self.page.start(), src, protect);
+    /// Copies a page or several; of several whatever the kernel takes, the faulting page at least. How many that were.
+    fn copy(&self, src: CopyFrom<'_>, protect: Protect) -> Result<usize, UffdError> {
+        let copy = |src: CopyFrom<'_>| {
+            let result = self.kernel.copy(self.page.start(), src, protect);
+            as_far_as_done(result, src.len() / page_size())
+        };
         match copy(src) {
-            Err(UffdError::Again { done: 1.. }) => Ok(()),
             // They may reach past the mapping, or want memory that the page does not need.
             Err(
                 UffdError::Gone | UffdError::NoMemory | UffdError::NoPage | UffdError::Fatal(_),
@@ -235,10 +255,13 @@ impl<'a> Installer<'a> {
         }
     }
 
-    /// The answer to the result of an ioctl that was to end the fault as `installed`.
-    fn settle(self, result: Result<(), UffdError>, installed: OutcomeKind) -> Outcome {
+    /// The answer to the result of an ioctl, a number of pages, that was to end the fault as `installed`.
+    fn settle(self, result: Result<usize, UffdError>, installed: OutcomeKind) -> Outcome {
         Outcome(match result {
-            Ok(()) => Next::Ended(installed),
+            Ok(pages) => {
+                self.desk.pages.set(pages);
+                Next::Ended(installed)
+            }
             Err(UffdError::Exists) => {
                 self.wake();
                 Next::Ended(OutcomeKind::Exists)
@@ -317,5 +340,14 @@ impl<'a> Installer<'a> {
         }
         self.kernel.unprotect(self.page, Wake::DontWake)?;
         self.kernel.poison(self.page)
+    }
+}
+
+/// How many pages an ioctl for `pages` of them has done, the faulting one being the first: to have stopped behind it is good enough.
+fn as_far_as_done(result: Result<(), UffdError>, pages: usize) -> Result<usize, UffdError> {
+    match result {
+        Ok(()) => Ok(pages),
+        Err(UffdError::Again { done: done @ 1.. }) => Ok(done / page_size()),
+        Err(error) => Err(error),
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::lock::RwLock;
 use fault_handler::{
-    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver, most_copied,
+    Answer, Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver,
+    most_copied,
 };
 use host_memory::page::{HostRange, page_size};
 use host_memory::probe::Probe;
@@ -159,10 +160,12 @@ impl EngineResolver {
         let wanted = if fault.write { wanted(region, page) } else { 1 };
         if fault.kind == FaultKind::WriteProtect {
             // Whatever is mapped there is right; the kernel copies it if it is the layer's.
+            install.found(Answer::Own);
             open(region, page..page + wanted);
             return install.unprotect(wanted as usize);
         }
-        let run = state.tree.run(memory, page..page + wanted);
+        let (run, depth) = state.tree.run_and_depth(memory, page..page + wanted);
+        install.found(answer(state, run.place, depth));
         let pages = (run.pages.end - page) as usize;
         if fault.write {
             open(region, run.pages.clone());
@@ -254,7 +257,9 @@ fn resolve_shared(
     install: Installer<'_>,
 ) -> Outcome {
     let page = region.page_at(fault.page);
-    match state.tree.resolve(memory, page) {
+    let (run, depth) = state.tree.run_and_depth(memory, page..page + 1);
+    install.found(answer(state, run.place, depth));
+    match run.place {
         Place::In(layer, layer_page) => match (state.layer(layer), &state.pages(memory).home) {
             (
                 Some(bytes),
@@ -269,6 +274,16 @@ fn resolve_shared(
             _ => install.zero(),
         },
         Place::Zero => install.zero(),
+    }
+}
+
+/// What the tree has answered, for the record.
+fn answer(state: &FamilyState, place: Place, depth: u32) -> Answer {
+    match place {
+        Place::Zero => Answer::Zero,
+        Place::In(layer, _) if state.layer(layer).is_some() => Answer::Layer { depth },
+        // Its home, which is no layer yet.
+        Place::In(..) => Answer::Own,
     }
 }
 
