@@ -105,7 +105,7 @@ fn legend<N: AsRef<str>>(lines: bool, rows: impl IntoIterator<Item = (&'static s
         ul class="legend" {
             @for (class, name) in rows {
                 li {
-                    svg viewBox="0 0 24 11" aria-hidden="true" class="chart" {
+                    svg viewBox="0 0 24 11" aria-hidden="true" {
                         @if lines { path class=(format!("mark line {class}")) d="M0 5.5H24" {} }
                         @else { rect class=(class) x="6" width="18" height="11" {} }
                     }

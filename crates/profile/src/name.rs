@@ -3,7 +3,7 @@
 use crate::profile::{Process, Profile, Region, Thread};
 
 /// Characters of a name that are shown.
-const LONGEST: usize = 80;
+pub(super) const LONGEST: usize = 80;
 
 /// A name as it is shown: control characters, and those that turn the direction of what follows, are made visible; a long name is cut.
 ///
@@ -59,14 +59,15 @@ pub(super) fn command_of(process: &Process) -> String {
     shown(&words.collect::<Vec<_>>().join(" "))
 }
 
-/// A region's name, and whose it is where there are several processes.
-pub(super) fn region(profile: &Profile, region: &Region) -> String {
+/// A region's name, and whose it is where there are several processes: of so many characters at most.
+pub(super) fn region(profile: &Profile, region: &Region, longest: usize) -> String {
     let name = match (region.koid, region.name.as_str()) {
         (None, _) => "not mapped any more".to_owned(),
-        (Some(koid), "") => format!("VMO {koid}, no name"),
-        (Some(_), name) => shown(name),
+        (Some(koid), "") => format!("VMO {koid}"),
+        (Some(_), name) => name.to_owned(),
     };
-    whose(profile, name, region.process)
+    let whose = whose(profile, region.process);
+    cut(&name, longest.saturating_sub(whose.len()).max(4)) + &whose
 }
 
 /// A thread's name and number, and whose it is where there are several processes.
@@ -74,15 +75,15 @@ pub(super) fn thread(profile: &Profile, thread: &Thread) -> String {
     let name = match (thread.tid, thread.name.as_str()) {
         (None, _) => "not said by the kernel".to_owned(),
         (Some(tid), "") => format!("thread {tid}"),
-        (Some(tid), name) => format!("{} ({tid})", shown(name)),
+        (Some(tid), name) => format!("{} {tid}", shown(name)),
     };
-    whose(profile, name, thread.process)
+    name + &whose(profile, thread.process)
 }
 
-fn whose(profile: &Profile, name: String, process: usize) -> String {
+fn whose(profile: &Profile, process: usize) -> String {
     match profile.processes.get(process) {
-        Some(process) if profile.processes.len() > 1 => format!("{name} · {}", process.pid),
-        _ => name,
+        Some(process) if profile.processes.len() > 1 => format!(" ({})", process.pid),
+        _ => String::new(),
     }
 }
 

@@ -13,10 +13,10 @@ pub(crate) use crate::label;
 pub(crate) use scale::Scale;
 
 /// Units.
-pub(crate) const WIDTH: f64 = 400.0;
+pub(crate) const WIDTH: f64 = 380.0;
 
 /// About what a character of a tick's label takes, in units.
-const CHARACTER: f64 = 6.8;
+const CHARACTER: f64 = 7.3;
 
 /// The least distance of two labels, in units.
 const GAP: f64 = 6.0;
@@ -33,6 +33,16 @@ pub(crate) struct Axis {
     pub(crate) label: fn(f64) -> String,
 }
 
+impl Axis {
+    fn text(&self, value: f64) -> String {
+        // Nothing needs no unit.
+        match value == 0.0 {
+            true => "0".to_owned(),
+            false => (self.label)(value),
+        }
+    }
+}
+
 /// The room of a chart's data: the rest is for what is written around.
 #[derive(Clone, Copy)]
 pub(crate) struct Room {
@@ -47,9 +57,9 @@ impl Room {
     pub(crate) fn of(height: f64) -> Room {
         Room {
             left: 56.0,
-            top: 22.0,
+            top: 27.0,
             right: WIDTH - 14.0,
-            bottom: 22.0 + height,
+            bottom: 27.0 + height,
         }
     }
 
@@ -76,7 +86,7 @@ pub(crate) struct Said<'a> {
 
 /// A chart of these marks.
 pub(crate) fn chart(said: &Said, room: Room, around: Markup, marks: Markup) -> Markup {
-    let height = room.bottom + 42.0;
+    let height = room.bottom + 44.0;
     let (title, desc) = (format!("{}-title", said.id), format!("{}-desc", said.id));
     html! {
         svg id=(said.id) class="chart" viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-labelledby=(format!("{title} {desc}")) {
@@ -93,15 +103,15 @@ pub(crate) fn x_axis(axis: &Axis, room: Room) -> Markup {
     let ticks = axis.scale.ticks(axis.ticks);
     let labels = ticks
         .iter()
-        .map(|tick| (axis.scale.at(*tick), (axis.label)(*tick)));
+        .map(|tick| (axis.scale.at(*tick), axis.text(*tick)));
     html! {
         g class="axis x" {
             path class="line" d=(format!("M{} {}H{}", Unit(room.left), Unit(room.bottom), Unit(room.right))) {}
             @for tick in &ticks {
                 path class="tick" d=(format!("M{} {}v5", Unit(axis.scale.at(*tick)), Unit(room.bottom))) {}
             }
-            (in_a_row(labels, room.bottom + 18.0))
-            text class="name" x=(Unit((room.left + room.right) / 2.0)) y=(Unit(room.bottom + 36.0)) { (axis.name) }
+            (in_a_row(labels, room.bottom + 20.0))
+            text class="name" x=(Unit((room.left + room.right) / 2.0)) y=(Unit(room.bottom + 39.0)) { (axis.name) }
         }
     }
 }
@@ -129,7 +139,7 @@ pub(crate) fn y_axis(axis: &Axis, room: Room) -> Markup {
             @for tick in axis.scale.ticks(axis.ticks) {
                 @let at = axis.scale.at(tick);
                 path class="grid" d=(format!("M{} {}H{}", Unit(room.left), Unit(at), Unit(room.right))) {}
-                text x=(Unit(room.left - 6.0)) y=(Unit(at + 4.0)) { ((axis.label)(tick)) }
+                text x=(Unit(room.left - 6.0)) y=(Unit(at + 4.0)) { (axis.text(tick)) }
             }
             text class="name" x="2" y="12" { (axis.name) }
         }

@@ -65,7 +65,7 @@ fn which_part(profile: &Profile) -> Markup {
             h2 { "Which part of it?" }
             @if let Some(((phase, share), others)) = phases.split_first() {
                 p class="big" { (phase.name()) " " (percent(*share)) }
-                p { "of the time is " (phase_says(*phase)) "." }
+                p { "of the time: " (phase_says(*phase)) "." }
                 @if !others.is_empty() {
                     p class="soft" {
                         "The rest: " (others.iter().map(|(phase, share)| format!("{} {}", phase.name(), percent(*share))).collect::<Vec<_>>().join(" · "))
@@ -90,7 +90,7 @@ fn where_from(profile: &Profile) -> Markup {
         div {
             h2 { "Where do they come from?" }
             @if let Some(region) = first {
-                p class="big" { span class="name" { (name::region(profile, region)) } }
+                p class="big" { span class="name" { (name::region(profile, region, name::LONGEST)) } }
                 p {
                     "has " (percent(region.faults as f64 / all)) " of the faults"
                     @if profile.regions.len() > 1 { ", of " (counted(profile.regions.len() as u64, "region")) }

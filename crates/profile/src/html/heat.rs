@@ -30,7 +30,7 @@ const ROW: (f64, f64) = (4.0, 26.0);
 const TEXT: f64 = 15.0;
 
 /// Characters of a region's name beside the map, and in each cell's tooltip: there may be thousands.
-const NAME: usize = 14;
+const NAME: usize = 15;
 
 /// The map.
 pub(super) fn map(profile: &Profile) -> Markup {
@@ -38,7 +38,7 @@ pub(super) fn map(profile: &Profile) -> Markup {
     let says = match profile.heat.rows.len() {
         0 => "No faults.",
         _ => {
-            "Each row is a part of the addresses that faulted, region above region; the darker a cell (or the brighter, on a dark page), the more faults there were at that time."
+            "Each row is a part of the addresses that faulted, region above region. The colour of a cell is how many faults there were then."
         }
     };
     let colours = Colours::new(cells.most);
@@ -81,10 +81,10 @@ struct Colours {
 
 impl Colours {
     fn new(most: u64) -> Colours {
+        // A little less: powers are not exact, and whole ones must not be rounded up.
         let bound = |step: usize| {
-            (most.max(1) as f64)
-                .powf(step as f64 / COLOURS as f64)
-                .ceil()
+            let bound = (most.max(1) as f64).powf(step as f64 / COLOURS as f64);
+            (bound - 1e-6).ceil()
         };
         let mut from: Vec<u64> = (0..COLOURS).map(|step| bound(step) as u64).collect();
         from.dedup();
@@ -123,7 +123,7 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     let rows = &profile.heat.rows;
     let high = (HEIGHT / rows.len() as f64).clamp(ROW.0, ROW.1);
     let room = Room {
-        left: 108.0,
+        left: 116.0,
         top: 6.0,
         right: svg::WIDTH - 14.0,
         bottom: 6.0 + high * rows.len() as f64,
@@ -133,8 +133,8 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
         @for (place, (row, counts)) in rows.iter().zip(&cells.rows).enumerate() {
             @let sides = (room.top + place as f64 * high, room.top + (place + 1) as f64 * high);
             @let whose = match row.region {
-                Some(_) => format!("{} + {}", name::cut(&region_name(profile, row.region), NAME), bytes(row.offset)),
-                None => region_name(profile, None),
+                Some(_) => format!("{} + {}", region_name(profile, row.region, NAME), bytes(row.offset)),
+                None => region_name(profile, None, NAME),
             };
             @for (column, faults) in counts.iter().enumerate().filter(|(_, faults)| **faults > 0) {
                 @let first = column * cells.fold;
@@ -159,9 +159,10 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     svg::chart(&said, room, around, marks)
 }
 
-fn region_name(profile: &Profile, region: Option<usize>) -> String {
+/// Of so many characters at most.
+fn region_name(profile: &Profile, region: Option<usize>, longest: usize) -> String {
     match region.and_then(|region| profile.regions.get(region)) {
-        Some(region) => name::region(profile, region),
+        Some(region) => name::region(profile, region, longest),
         None => "all others".to_owned(),
     }
 }
@@ -171,11 +172,11 @@ fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
     let rows = &profile.heat.rows;
     let runs = rows.chunk_by(|left, right| left.region == right.region);
     let mut bottom = room.top;
-    let parts: Vec<(String, f64, f64)> = runs
+    let parts: Vec<(Option<usize>, f64, f64)> = runs
         .map(|run| {
             let top = bottom;
             bottom += run.len() as f64 * high;
-            (region_name(profile, run[0].region), top, bottom)
+            (run[0].region, top, bottom)
         })
         .collect();
     let mut free = 0.0;
@@ -192,10 +193,10 @@ fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
             @for (_, _, bottom) in &parts {
                 path class="edge" d=(format!("M{} {}H{}", Unit(room.left - 6.0), Unit(*bottom), Unit(room.right))) {}
             }
-            @for (name, top, bottom) in named {
+            @for (region, top, bottom) in named {
                 text x=(Unit(room.left - 6.0)) y=(Unit((top + bottom) / 2.0 + 4.0)) {
-                    (name::cut(name, NAME))
-                    title { (name) }
+                    (region_name(profile, *region, NAME))
+                    title { (region_name(profile, *region, name::LONGEST)) }
                 }
             }
         }

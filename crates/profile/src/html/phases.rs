@@ -68,9 +68,10 @@ pub(super) fn by_kind(profile: &Profile) -> Markup {
 /// What faults between two percentiles consist of.
 pub(super) fn by_band(profile: &Profile) -> Markup {
     let row = |band: &Band| Row {
-        name: match band.to >= 1.0 {
-            true => format!("{} and up", percentile(band.from)),
-            false => format!("{}–{}", percentile(band.from), &percentile(band.to)[1..]),
+        name: match (band.from > 0.0, band.to < 1.0) {
+            (false, _) => format!("up to {}", percentile(band.to)),
+            (true, true) => format!("{}–{}", percentile(band.from), &percentile(band.to)[1..]),
+            (true, false) => format!("above {}", percentile(band.from)),
         },
         faults: band.faults,
         phases: band.phases,

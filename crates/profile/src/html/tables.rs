@@ -135,7 +135,7 @@ fn kinds_table(profile: &Profile) -> Markup {
 fn regions(profile: &Profile) -> Markup {
     let rows = profile.regions.iter().take(ROWS).map(|region| {
         vec![
-            text(name::region(profile, region)),
+            text(name::region(profile, region, name::LONGEST)),
             text(count(region.faults)),
             mix(profile, region.kinds),
             text(percent(

@@ -110,7 +110,7 @@ impl Scale {
     fn log_ticks(&self, wanted: usize) -> Vec<f64> {
         let (least, most) = (self.from.log10().floor(), self.to.log10().ceil());
         let decades = (most - least).max(1.0);
-        let steps: &[f64] = match decades * 3.0 <= wanted as f64 {
+        let steps: &[f64] = match (self.to / self.from).log10() * 3.0 <= wanted as f64 {
             true => &[1.0, 2.0, 5.0],
             false => &[1.0],
         };
