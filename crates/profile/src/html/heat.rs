@@ -29,8 +29,8 @@ const ROW: (f64, f64) = (4.0, 26.0);
 /// Units that a line of text is high.
 const TEXT: f64 = 15.0;
 
-/// Characters of a region's name beside the map, and in each cell's tooltip: there may be thousands.
-const NAME: usize = 15;
+/// Units for a region's name beside the map, and in each cell's tooltip: there may be thousands.
+const NAME: f64 = 108.0;
 
 /// The map.
 pub(super) fn map(profile: &Profile) -> Markup {
@@ -123,7 +123,7 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     let rows = &profile.heat.rows;
     let high = (HEIGHT / rows.len() as f64).clamp(ROW.0, ROW.1);
     let room = Room {
-        left: 116.0,
+        left: NAME + 8.0,
         top: 6.0,
         right: svg::WIDTH - 14.0,
         bottom: 6.0 + high * rows.len() as f64,
@@ -133,8 +133,8 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
         @for (place, (row, counts)) in rows.iter().zip(&cells.rows).enumerate() {
             @let sides = (room.top + place as f64 * high, room.top + (place + 1) as f64 * high);
             @let whose = match row.region {
-                Some(_) => format!("{} + {}", region_name(profile, row.region, NAME), bytes(row.offset)),
-                None => region_name(profile, None, NAME),
+                Some(_) => format!("{} + {}", short_name(profile, row.region), bytes(row.offset)),
+                None => short_name(profile, None),
             };
             @for (column, faults) in counts.iter().enumerate().filter(|(_, faults)| **faults > 0) {
                 @let first = column * cells.fold;
@@ -159,10 +159,13 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     svg::chart(&said, room, around, marks)
 }
 
-/// Of so many characters at most.
-fn region_name(profile: &Profile, region: Option<usize>, longest: usize) -> String {
+/// The name of a row's region, as far as it fits; whose it is, whole.
+fn short_name(profile: &Profile, region: Option<usize>) -> String {
     match region.and_then(|region| profile.regions.get(region)) {
-        Some(region) => name::region(profile, region, longest),
+        Some(region) => {
+            let whose = name::whose(profile, region.process);
+            svg::fit(&name::region_name(region), NAME - svg::width(&whose)) + &whose
+        }
         None => "all others".to_owned(),
     }
 }
@@ -194,9 +197,11 @@ fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
                 path class="edge" d=(format!("M{} {}H{}", Unit(room.left - 6.0), Unit(*bottom), Unit(room.right))) {}
             }
             @for (region, top, bottom) in named {
-                text x=(Unit(room.left - 6.0)) y=(Unit((top + bottom) / 2.0 + 4.0)) {
-                    (region_name(profile, *region, NAME))
-                    title { (region_name(profile, *region, name::LONGEST)) }
+                text x=(Unit(room.left - 7.0)) y=(Unit((top + bottom) / 2.0 + 4.0)) {
+                    (short_name(profile, *region))
+                    @if let Some(region) = region.and_then(|region| profile.regions.get(region)) {
+                        title { (name::region(profile, region, name::LONGEST)) }
+                    }
                 }
             }
         }

@@ -168,7 +168,7 @@ fn draw_percentiles(profile: &Profile, times: &Latencies, says: &str) -> Markup 
     let y = Axis {
         scale: Scale::log(times.least() as f64, times.most() as f64, room.up()),
         name: "time of a fault",
-        ticks: 5,
+        ticks: 6,
         label: duration,
     };
     let with_times = || {
