@@ -83,11 +83,11 @@ fn draw_histogram(profile: &Profile, times: &Latencies, says: &str) -> Markup {
                 (svg::bar(kind_class(kind), sides, ends, &says))
             }
         }
+        (percentile_lines(times, &x, room))
     };
     let around = html! {
         (svg::y_axis(&y, room))
         (svg::x_axis(&x, room))
-        (percentile_lines(times, &x, room))
     };
     let said = Said {
         id: "histogram-chart",

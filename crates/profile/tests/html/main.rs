@@ -120,7 +120,7 @@ fn open(name: &str, page: &str) -> Vec<Page> {
         assert_eq!(page.requests, 0, "{name}");
         assert_eq!(page.handlers, [""; 0], "{name}");
         assert_eq!(page.figures, 7, "{name}");
-        let known: BTreeSet<&str> = ELEMENTS.into_iter().collect();
+        let known: BTreeSet<&str> = ELEMENTS.split_whitespace().collect();
         let strange = page
             .elements
             .keys()
@@ -172,48 +172,8 @@ fn open(name: &str, page: &str) -> Vec<Page> {
 }
 
 /// All that a page consists of.
-const ELEMENTS: [&str; 40] = [
-    "html",
-    "head",
-    "meta",
-    "title",
-    "style",
-    "body",
-    "header",
-    "main",
-    "footer",
-    "h1",
-    "h2",
-    "p",
-    "b",
-    "span",
-    "div",
-    "ul",
-    "li",
-    "figure",
-    "figcaption",
-    "table",
-    "caption",
-    "thead",
-    "tbody",
-    "tr",
-    "th",
-    "td",
-    "svg",
-    "desc",
-    "g",
-    "path",
-    "rect",
-    "circle",
-    "text",
-    "bdi",
-    "code",
-    "dl",
-    "dt",
-    "dd",
-    "section",
-    "em",
-];
+const ELEMENTS: &str = "html head meta title style body header main footer h1 h2 p b span time div ul li figure figcaption \
+    table caption thead tbody tr th td svg desc g path rect circle text";
 
 /// The number at the end of a tooltip like "...: 1,234 missing".
 fn counts_of(chart: &Chart) -> u64 {
@@ -284,8 +244,10 @@ fn check_numbers(profile: &Profile, page: &Page) {
         .bins
         .iter()
         .map(|bin| bin.kinds.iter().filter(|count| **count > 0).count());
-    assert_eq!(page.chart("rates").marks, parts.sum::<usize>());
-    assert_eq!(counts_of(page.chart("rates")), profile.all.faults);
+    if profile.bins.len() > 1 {
+        assert_eq!(page.chart("rates").marks, parts.sum::<usize>());
+        assert_eq!(counts_of(page.chart("rates")), profile.all.faults);
+    }
     assert_eq!(counts_of(page.chart("heat")), profile.all.faults);
 
     let region = &page.table("regions").rows[0];
@@ -326,6 +288,7 @@ fn a_busy_recording_with_probes_is_shown_whole() {
             "Recording took the handler 85 ns a fault",
             "heap: word index",
             "Linux 6.18.0, x86_64, 2 CPUs",
+            "Recorded 2027-01-15 08:00:00 UTC.",
         ] {
             assert!(page.text.contains(said), "{said:?} is not in {}", page.text);
         }
@@ -379,7 +342,12 @@ fn one_fault_is_a_picture() {
     let (profile, page) = page("one", &recordings::one());
     for page in open("one", &page) {
         check_numbers(&profile, &page);
-        assert_eq!(page.charts.len(), 7);
+        assert_eq!(page.charts.len(), 5);
+        assert!(
+            page.text.contains("All faults came at once."),
+            "{}",
+            page.text
+        );
         assert_eq!(page.chart("heat").marks, 1);
         assert!(
             page.text.contains("is the median of 1 fault,"),
