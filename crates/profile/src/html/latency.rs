@@ -64,7 +64,7 @@ fn draw_histogram(profile: &Profile, times: &Latencies, says: &str) -> Markup {
             room.across(),
         ),
         name: "time of a fault (logarithmic)",
-        ticks: 7,
+        ticks: 5,
         label: duration,
     };
     let y = Axis {
