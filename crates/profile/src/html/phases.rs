@@ -2,12 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::{Figure, counted, figure, kind_name, kinds, legend, phase_class, phase_says};
+use super::{Figure, figure, legend, phase_class};
 use crate::fault::Phase;
+use crate::label::{duration, percent, percentile};
 use crate::latency::Latencies;
 use crate::profile::{Band, Profile};
-use crate::svg::label::{duration, percent, percentile};
 use crate::svg::{self, Axis, Room, Said, Scale, Unit};
+use crate::words::{counted, kind_name, kinds, phase_says};
 
 /// Units of a row, and of its bar.
 const ROW: f64 = 34.0;

@@ -282,6 +282,7 @@ fn a_busy_recording_with_probes_is_shown_whole() {
         );
         for said in [
             "How slow is a fault here?",
+            "In the slowest hundredth it is queue",
             "Which part of it?",
             "Where do they come from?",
             "34 faults were lost",
