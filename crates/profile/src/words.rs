@@ -27,7 +27,7 @@ pub(crate) fn phase_says(phase: Phase) -> &'static str {
         Phase::Queue => "waiting in the handler behind other faults",
         Phase::Resolve => "asking the page tree what the page is",
         Phase::Install => "the system call that puts the page in place",
-        Phase::Wake => "until the thread runs again",
+        Phase::Wake => "from when the page is in place until the thread runs again",
     }
 }
 

@@ -130,13 +130,13 @@ fn draw(id: &str, title: &str, says: &str, rows: &[Row], length: Length) -> Mark
         Length::Time => Axis {
             scale: Scale::linear(longest, room.across()),
             name: "mean time",
-            ticks: 4,
+            ticks: 3,
             label: duration,
         },
         Length::Share => Axis {
             scale: Scale::linear(1.0, room.across()),
             name: "share of the time",
-            ticks: 5,
+            ticks: 4,
             label: percent,
         },
     };
