@@ -51,7 +51,16 @@ fn of_nothing_one_says_so() {
     }
 }
 
+#[test]
+fn of_a_few_faults_no_percentile_is_told_that_they_do_not_have() {
+    let few = text(&sample(60, false));
+    assert!(!few.contains("One in a hundred"), "{few}");
+    assert!(text(&sample(600, false)).contains("One in a hundred"));
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whatever_was_recorded_is_plain_text(recording in any_recording()) {
         let text = text(&recording);
