@@ -287,6 +287,7 @@ fn a_busy_recording_with_probes_is_shown_whole() {
             "Where do they come from?",
             "has 56 % of the faults, in 2 regions of that name, of 8 regions in all.",
             "Then: postings 22 %",
+            "And 2 without faults.",
             "34 faults were lost",
             "Recording took the handler 85 ns a fault",
             "heap: word index",
