@@ -5,6 +5,7 @@
 
 mod bench;
 mod doctor;
+mod top;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,99 @@
+//! What a process has told of itself at one moment, as this view needs it.
+
+use std::time::Duration;
+
+use super::distribution::Distribution;
+
+/// Kinds of faults, in the order in which they are shown: a name, and what it means.
+pub(crate) const KINDS: [(&str, &str); 3] = [
+    ("missing", "no page yet"),
+    ("minor", "in the file, not mapped"),
+    ("write-protect", "first write"),
+];
+
+/// How faults end, in the order in which they are shown.
+pub(crate) const OUTCOMES: [&str; 9] = [
+    "copied",
+    "zeroed",
+    "continued",
+    "unprotected",
+    "exists",
+    "parked",
+    "retried",
+    "gone",
+    "poisoned",
+];
+
+/// Who is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The process.
+    pub(crate) pid: i32,
+    /// Its command line.
+    pub(crate) command: String,
+    /// Bytes of a page.
+    pub(crate) page_size: u64,
+    /// Whether its faults go through the handler. If not, none is counted.
+    pub(crate) traced: bool,
+}
+
+/// What it has told. Counts are since its start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sample {
+    /// When, since any fixed moment.
+    pub(crate) at: Duration,
+    /// How long the process has been running, if that could be found out.
+    pub(crate) uptime: Option<Duration>,
+    /// Faults, by [`KINDS`].
+    pub(crate) faults: [u64; 3],
+    /// Faults, by [`OUTCOMES`].
+    pub(crate) outcomes: [u64; 9],
+    /// How long they took in the handler, by [`KINDS`].
+    pub(crate) handled: [Distribution; 3],
+    /// The phases of that, for all kinds.
+    pub(crate) phases: Vec<(&'static str, Distribution)>,
+    /// What it has in memory.
+    pub(crate) memory: Memory,
+    /// Its mappings, those with the most in memory first.
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+/// What a process has in memory, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// How many VMOs there are.
+    pub(crate) vmos: u64,
+    /// How many mappings.
+    pub(crate) mappings: u64,
+    /// How long they are together.
+    pub(crate) mapped: u64,
+    /// What of that lies in pages of the mappings' own.
+    pub(crate) private: u64,
+    /// What of it lies in pages of files, which others may see too.
+    pub(crate) shared: u64,
+    /// How many layers there are.
+    pub(crate) layers: u64,
+    /// What they occupy.
+    pub(crate) layer_bytes: u64,
+    /// What all VMOs hold occupies.
+    pub(crate) occupied: u64,
+    /// How much more it would be if each VMO had its own copy.
+    pub(crate) saved: u64,
+}
+
+/// A mapping of a VMO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// Address of its first byte.
+    pub(crate) start: usize,
+    /// Its length in bytes.
+    pub(crate) len: u64,
+    /// The VMO's name; may be empty.
+    pub(crate) name: String,
+    /// Bytes in pages of its own.
+    pub(crate) private: u64,
+    /// Bytes in pages of files.
+    pub(crate) shared: u64,
+    /// Whether its faults go through the handler.
+    pub(crate) traced: bool,
+}
