@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use host_memory::uffd::FaultKind;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::OutcomeKind;
 
@@ -14,7 +15,7 @@ const LONGEST_NS: u64 = 60_000_000_000;
 const DIGITS: u8 = 2;
 
 /// How many faults ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// [`OutcomeKind::Copied`]
     pub copied: u64,
@@ -64,7 +65,7 @@ impl Counts {
 }
 
 /// A distribution of times, in nanoseconds; two digits are exact. All 0 where nothing was timed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// How many were timed.
     pub count: u64,
@@ -97,7 +98,7 @@ impl Latency {
 }
 
 /// What is known of one kind of faults. Only faults that the handler installed itself are timed ([`OutcomeKind::installed`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindStats {
     /// How they ended.
     pub counts: Counts,
@@ -110,7 +111,7 @@ pub struct KindStats {
 }
 
 /// A handler's statistics since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Faults of every kind.
     pub all: KindStats,

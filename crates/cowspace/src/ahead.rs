@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fault_handler::SleepingThreads;
 
+use crate::inspect;
 use crate::lock::Mutex;
 
 /// No call makes a thread.
@@ -25,7 +26,7 @@ pub fn make_threads_only_ahead() {
 }
 
 /// Makes the fault handler's threads now, asleep until the first traced mapping; and has `fork()` ask the engine. Calls `malloc`, but with no lock of the engine's, so that `malloc` may call the
-/// engine. To be called once, when no other thread makes or clones mappings: as the program or library is loaded.
+/// engine. Also the thread of `COWSPACE_INSPECT`. To be called once, when no other thread makes or clones mappings: as the program or library is loaded.
 ///
 /// # Errors
 ///
@@ -35,12 +36,18 @@ pub fn start_threads_ahead() -> io::Result<()> {
     let threads = SleepingThreads::start()?;
     know(&threads);
     *ASLEEP.lock() = Some(threads);
+    inspect::listen_if_asked();
     Ok(())
+}
+
+/// Whether a call may make a thread.
+pub(crate) fn may_make_threads() -> bool {
+    !ONLY_AHEAD.load(Ordering::Acquire)
 }
 
 /// Whether a handler can be had now without making a thread where that is not allowed.
 pub(crate) fn can_be_had() -> bool {
-    !ONLY_AHEAD.load(Ordering::Acquire)
+    may_make_threads()
         || ASLEEP
             .lock()
             .as_ref()

@@ -20,6 +20,7 @@ use crate::aspace::AddressSpace;
 use crate::bounce::Bounce;
 use crate::fork::Gate;
 use crate::handle::HandleTable;
+use crate::inspect;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
 use crate::process::ProcessObject;
@@ -115,6 +116,9 @@ impl Engine {
             starting: Mutex::new(()),
         };
         crate::fork::watch().map_err(fail("no fork handlers"))?;
+        if ahead::may_make_threads() {
+            inspect::listen_if_asked();
+        }
         Ok(engine)
     }
 
