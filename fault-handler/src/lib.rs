@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 mod bell;
+mod distribution;
 #[cfg(test)]
 mod errno_tests;
 mod fail;
@@ -61,6 +62,7 @@ mod stats;
 mod testing;
 mod threads;
 
+pub use distribution::{Distribution, Distributions};
 pub use fault::{Answer, Fault, Outcome, OutcomeKind, Resolver};
 pub use handler::{FaultHandler, Options};
 pub use host_memory::uffd::{FaultKind, Protect};

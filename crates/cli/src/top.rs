@@ -1,6 +1,5 @@
 //! `cowspace top`: what a running process's faults and memory look like now, refreshed in place.
 
-mod distribution;
 mod sample;
 mod state;
 mod view;

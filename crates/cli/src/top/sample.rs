@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::distribution::Distribution;
+use fault_handler::Distribution;
 
 /// Kinds of faults, in the order in which they are shown: a name, and what it means.
 pub(crate) const KINDS: [(&str, &str); 3] = [

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::distribution::Distribution;
 use super::sample::{KINDS, OUTCOMES, Sample, Target};
+use fault_handler::Distribution;
 
 /// How many intervals are remembered: as many as the widest window shows.
 const REMEMBERED: usize = 1_000;

@@ -8,10 +8,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, RenderDirection, Sparkline, Wrap};
 
-use super::distribution::Distribution;
 use super::sample::{KINDS, Mapping, OUTCOMES, Sample};
 use super::state::{Change, State, together};
 use super::words::{bytes, clock, count, harmless, nanos, rate, span};
+use fault_handler::Distribution;
 
 /// The smallest window in which nothing is cut that matters.
 const SMALLEST: (u16, u16) = (80, 22);

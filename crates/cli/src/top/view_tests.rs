@@ -5,10 +5,10 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::distribution::Distribution;
 use super::sample::{Mapping, Memory, Sample, Target};
 use super::state::State;
 use super::view::draw;
+use fault_handler::Distribution;
 
 /// What a window of that size shows, line by line.
 fn shown(state: &State, width: u16, height: u16) -> Vec<String> {

@@ -1,27 +1,45 @@
-//! A distribution of times, and what was added to it between two moments.
+//! Distributions of times that can leave the handler whole, so that what was added between two moments can be told.
 
-/// How often which time was measured: nanoseconds and a count above 0, the times ascending.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Distribution(Vec<(u64, u64)>);
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How often which time was measured. Two digits of a time are exact: it stands for all that are rounded up to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distribution(Vec<(u64, u64)>);
+
+/// What [`Stats`](crate::Stats) has the quantiles of: how long faults took that the handler installed itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distributions {
+    /// From reading a fault of any kind to the resolver's answer.
+    pub resolve: Distribution,
+    /// From the answer to the end of the ioctl, for any kind.
+    pub install: Distribution,
+    /// Both together, of [`FaultKind::Missing`](crate::FaultKind::Missing).
+    pub missing: Distribution,
+    /// Of [`FaultKind::Minor`](crate::FaultKind::Minor).
+    pub minor: Distribution,
+    /// Of [`FaultKind::WriteProtect`](crate::FaultKind::WriteProtect).
+    pub write_protect: Distribution,
+}
 
 impl Distribution {
-    /// Takes times in ascending order; those that were never measured are left out.
-    pub(crate) fn new(times: impl IntoIterator<Item = (u64, u64)>) -> Distribution {
+    /// Of times in nanoseconds, each with how often it was measured.
+    pub fn new(times: impl IntoIterator<Item = (u64, u64)>) -> Distribution {
         let mut times: Vec<_> = times.into_iter().filter(|(_, count)| *count > 0).collect();
-        // It comes from another process: nothing is to depend on its order being right.
         times.sort_unstable();
         Distribution(times)
     }
 
     /// How many times were measured.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0
             .iter()
             .fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     /// What this has and `before` had not: what was measured since, if `before` was taken from the same source.
-    pub(crate) fn since(&self, before: &Distribution) -> Distribution {
+    pub fn since(&self, before: &Distribution) -> Distribution {
         let mut before = before.0.iter().peekable();
         Distribution::new(self.0.iter().map(|&(ns, count)| {
             while before.next_if(|(earlier, _)| *earlier < ns).is_some() {}
@@ -31,8 +49,8 @@ impl Distribution {
     }
 
     /// Both together.
-    pub(crate) fn plus(&self, other: &Distribution) -> Distribution {
-        let mut times = std::collections::BTreeMap::new();
+    pub fn plus(&self, other: &Distribution) -> Distribution {
+        let mut times = BTreeMap::new();
         for (ns, count) in self.0.iter().chain(&other.0) {
             let sum: &mut u64 = times.entry(*ns).or_default();
             *sum = sum.saturating_add(*count);
@@ -41,7 +59,7 @@ impl Distribution {
     }
 
     /// The time that `share` of all do not exceed, in nanoseconds; 1.0 is the longest. `None` if nothing was measured.
-    pub(crate) fn quantile(&self, share: f64) -> Option<u64> {
+    pub fn quantile(&self, share: f64) -> Option<u64> {
         let wanted = (share * self.count() as f64).ceil() as u64;
         let mut seen = 0u64;
         self.0
