@@ -9,6 +9,8 @@
 //! | `place.rs` | where the socket lies, whose the folder must be, sockets of processes that are gone |
 //! | `wire.rs` | the greeting and the messages |
 //! | `server.rs` | the thread that answers |
+//! | `snapshot.rs` | what is looked at, copied out of the engine's structures |
+//! | `collect.rs` | records made of that and of the page table |
 //! | `client.rs` | who asks |
 //!
 //! # How right the answer is
@@ -18,9 +20,11 @@
 //! process that does nothing at the moment all figures agree.
 
 mod client;
+mod collect;
 mod place;
 mod records;
 mod server;
+mod snapshot;
 mod wire;
 
 pub use client::{Client, Error, connect};

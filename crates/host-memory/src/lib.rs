@@ -18,6 +18,7 @@
 //! | [`stop`] | stopping every other thread of the process |
 //! | [`thread`] | threads that ask nothing of the standard library |
 //! | [`malloc`] | whose `malloc` the process has |
+//! | [`usage`] | how much memory a file takes |
 //! | [`transfers`] | whether the kernel may be writing to our memory by itself |
 //! | [`exit`] | what is done at `exit(3)` |
 //! | [`forked`] | telling a forked copy of the process apart |
@@ -56,3 +57,4 @@ pub mod stop;
 pub mod thread;
 pub mod transfers;
 pub mod uffd;
+pub mod usage;

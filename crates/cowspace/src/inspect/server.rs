@@ -23,6 +23,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
+use super::collect;
 use super::place;
 use super::wire::{self, Answer, Question};
 use crate::engine::Engine;
@@ -355,8 +356,10 @@ fn is_later(error: &io::Error) -> bool {
 }
 
 fn answer(question: Question) -> Answer {
-    match question {
-        Question::Live => Answer::Live(Box::default()),
-        Question::Inspect => Answer::Inspect(Box::default()),
-    }
+    let engine = Engine::running();
+    let answer = match question {
+        Question::Live => collect::live(engine).map(|live| Answer::Live(Box::new(live))),
+        Question::Inspect => collect::inspect(engine).map(|all| Answer::Inspect(Box::new(all))),
+    };
+    answer.unwrap_or_else(|status| Answer::Failed(status.to_string()))
 }
