@@ -200,6 +200,14 @@ pub fn fault_stats() -> Option<fault_handler::Stats> {
         .map(|tracer| tracer.handler.stats())
 }
 
+/// As [`fault_stats`], with the times that these are of.
+pub(crate) fn fault_stats_and_times() -> Option<(fault_handler::Stats, fault_handler::Distributions)>
+{
+    Engine::running()?
+        .started_tracer()
+        .map(|tracer| tracer.handler.stats_and_times())
+}
+
 /// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. `None` where
 /// traced mode does not work.
 pub fn record_faults(

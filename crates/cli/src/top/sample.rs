@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cowspace::inspect::Memory;
 use fault_handler::Distribution;
 
 /// Kinds of faults, in the order in which they are shown: a name, and what it means.
@@ -28,13 +29,9 @@ pub(crate) const OUTCOMES: [&str; 9] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Target {
     /// The process.
-    pub(crate) pid: i32,
+    pub(crate) pid: u32,
     /// Its command line.
     pub(crate) command: String,
-    /// Bytes of a page.
-    pub(crate) page_size: u64,
-    /// Whether its faults go through the handler. If not, none is counted.
-    pub(crate) traced: bool,
 }
 
 /// What it has told. Counts are since its start.
@@ -44,6 +41,10 @@ pub(crate) struct Sample {
     pub(crate) at: Duration,
     /// How long the process has been running, if that could be found out.
     pub(crate) uptime: Option<Duration>,
+    /// Bytes of a page.
+    pub(crate) page_size: u64,
+    /// Whether the fault handler runs. If not, no fault is counted.
+    pub(crate) traced: bool,
     /// Faults, by [`KINDS`].
     pub(crate) faults: [u64; 3],
     /// Faults, by [`OUTCOMES`].
@@ -54,38 +55,24 @@ pub(crate) struct Sample {
     pub(crate) phases: Vec<(&'static str, Distribution)>,
     /// What it has in memory.
     pub(crate) memory: Memory,
-    /// Its mappings, those with the most in memory first.
+    /// The mappings with the most in memory, those first; as of some time ago.
     pub(crate) mappings: Vec<Mapping>,
 }
 
-/// What a process has in memory, in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Memory {
-    /// How many VMOs there are.
-    pub(crate) vmos: u64,
-    /// How many mappings.
-    pub(crate) mappings: u64,
-    /// How long they are together.
-    pub(crate) mapped: u64,
-    /// What of that lies in pages of the mappings' own.
-    pub(crate) private: u64,
-    /// What of it lies in pages of files, which others may see too.
-    pub(crate) shared: u64,
-    /// How many layers there are.
-    pub(crate) layers: u64,
-    /// What they occupy.
-    pub(crate) layer_bytes: u64,
-    /// What all VMOs hold occupies.
-    pub(crate) occupied: u64,
-    /// How much more it would be if each VMO had its own copy.
-    pub(crate) saved: u64,
+impl Sample {
+    /// Faults of all kinds.
+    pub(crate) fn all_faults(&self) -> u64 {
+        self.faults
+            .iter()
+            .fold(0, |sum, faults| sum.saturating_add(*faults))
+    }
 }
 
 /// A mapping of a VMO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mapping {
     /// Address of its first byte.
-    pub(crate) start: usize,
+    pub(crate) start: u64,
     /// Its length in bytes.
     pub(crate) len: u64,
     /// The VMO's name; may be empty.

@@ -28,6 +28,11 @@ const GRAPH: Style = Style::new().fg(Color::Green);
 /// A section: how many lines it has, and what draws it.
 type Section<'a> = (u16, Box<dyn Fn(&mut Frame, Rect) + 'a>);
 
+/// Whether a window of that size could show mappings.
+pub(crate) fn has_room_for_mappings(area: Rect) -> bool {
+    area.height >= SMALLEST.1 + 4
+}
+
 /// Draws all of it.
 pub(crate) fn draw(frame: &mut Frame, state: &State) {
     let area = frame.area();
@@ -70,7 +75,7 @@ pub(crate) fn draw(frame: &mut Frame, state: &State) {
     ];
     let height =
         |sections: &[Section<'_>]| sections.iter().map(|(lines, _)| lines + 1).sum::<u16>();
-    if height(&sections) + CHART + 1 <= body.height {
+    if height(&sections) + CHART < body.height {
         sections.insert(
             1,
             (
@@ -124,16 +129,15 @@ fn draw_head(frame: &mut Frame, area: Rect, state: &State) {
 
     let text = if let Some(reason) = &state.trouble {
         Line::styled(format!(" no answer: {}", harmless(reason)), BAD)
-    } else if target.traced {
-        Line::from(format!(
-            " traced: the fault handler sees faults · pages of {}",
-            bytes(target.page_size)
-        ))
+    } else if let Some(sample) = &state.last {
+        let who = if sample.traced {
+            "traced: the fault handler sees faults"
+        } else {
+            "nothing traced: the kernel alone resolves faults, none is seen"
+        };
+        Line::from(format!(" {who} · pages of {}", bytes(sample.page_size)))
     } else {
-        Line::from(format!(
-            " native: the kernel alone resolves faults, none is seen here · pages of {}",
-            bytes(target.page_size)
-        ))
+        Line::default()
     };
     frame.render_widget(text, second);
     if state.paused {
@@ -183,7 +187,7 @@ fn draw_faults(frame: &mut Frame, area: Rect, state: &State, sample: &Sample) {
         let now = state.change.as_ref().map_or("-".into(), |change| {
             rate(kind.map_or(change.all_faults(), |kind| change.faults[kind]))
         });
-        let in_all = kind.map_or(sample.faults.iter().sum(), |kind| sample.faults[kind]);
+        let in_all = kind.map_or(sample.all_faults(), |kind| sample.faults[kind]);
         let rates = state.rates(kind, cells);
         let peak = rates.iter().copied().fold(0.0, f64::max);
         lines.push(Line::from(vec![
@@ -282,7 +286,7 @@ fn draw_latency(frame: &mut Frame, area: Rect, state: &State, sample: &Sample) {
     );
     for (at, (name, all)) in sample.phases.iter().enumerate() {
         let recent = change.and_then(|change| change.phases.get(at).cloned());
-        row(&format!("  {name}"), recent, all);
+        row(&format!(" {name}"), recent, all);
     }
     for (kind, (name, _)) in KINDS.into_iter().enumerate() {
         let recent = change.map(|change| change.handled[kind].clone());
@@ -338,7 +342,7 @@ fn draw_memory(frame: &mut Frame, area: Rect, sample: &Sample) {
     };
     let first = Line::from(vec![
         Span::styled(" MEMORY   ", TITLE),
-        Span::styled(bytes(memory.mapped), STRONG),
+        Span::styled(bytes(memory.mapped_bytes), STRONG),
         format!(
             " mapped ({}, {})",
             of(memory.mappings, "mapping"),
@@ -348,21 +352,24 @@ fn draw_memory(frame: &mut Frame, area: Rect, sample: &Sample) {
     ]);
     let second = Line::from(vec![
         " there    ".into(),
-        Span::styled(bytes(memory.private), STRONG),
+        Span::styled(bytes(memory.private_bytes), STRONG),
         " private   ".into(),
-        Span::styled(bytes(memory.shared), STRONG),
+        Span::styled(bytes(memory.shared_bytes), STRONG),
         " shared   ".into(),
         Span::styled(bytes(memory.layer_bytes), STRONG),
         format!(" in {}", of(memory.layers, "layer")).into(),
     ]);
-    let copies = memory.saved.saturating_add(memory.occupied);
-    let share = if copies == 0 {
-        0.0
-    } else {
-        memory.saved as f64 / copies as f64
+    let saved = memory.saved_bytes();
+    let share = match memory.copied_bytes {
+        0 => 0.0,
+        copies => saved as f64 / copies as f64,
     };
-    let saved = bytes(memory.saved);
-    let after = format!(" {:.0}% of {} in copies", share * 100.0, bytes(copies));
+    let saved = bytes(saved);
+    let after = format!(
+        " {:.0}% of {} in copies",
+        share * 100.0,
+        bytes(memory.copied_bytes)
+    );
     let room = usize::from(area.width)
         .saturating_sub(32 + saved.chars().count() + after.chars().count())
         .min(60);

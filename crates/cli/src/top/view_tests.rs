@@ -5,9 +5,10 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::sample::{Mapping, Memory, Sample, Target};
+use super::sample::{Mapping, Sample, Target};
 use super::state::State;
 use super::view::draw;
+use cowspace::inspect::Memory;
 use fault_handler::Distribution;
 
 /// What a window of that size shows, line by line.
@@ -25,6 +26,8 @@ fn sample(second: u64) -> Sample {
     Sample {
         at: Duration::from_secs(second),
         uptime: Some(Duration::from_secs(3_600 + second)),
+        page_size: 16_384,
+        traced: true,
         faults,
         outcomes: [faults[0], 3, faults[1], 7, 0, 0, 0, 0, 1],
         handled: [
@@ -32,21 +35,23 @@ fn sample(second: u64) -> Sample {
             Distribution::new([(900, faults[1])]),
             Distribution::new([(2_000, 7)]),
         ],
-        phases: ["queue", "resolve", "install"]
+        phases: ["queue+resolve", "install"]
             .into_iter()
-            .zip([200, 700, 2_200])
+            .zip([700, 2_200])
             .map(|(name, ns)| (name, Distribution::new([(ns, faults[0])])))
             .collect(),
         memory: Memory {
             vmos: 12,
+            families: 3,
             mappings: 34,
-            mapped: 10 << 30,
-            private: 120 << 20,
-            shared: 512 << 20,
+            mapped_bytes: 10 << 30,
+            private_bytes: 120 << 20,
+            shared_bytes: 512 << 20,
             layers: 1,
             layer_bytes: 500 << 20,
-            occupied: 1 << 30,
-            saved: 9 << 30,
+            received_bytes: 0,
+            file_bytes: 404 << 20,
+            copied_bytes: 10 << 30,
         },
         mappings: (0..40)
             .map(|n| Mapping {
@@ -66,8 +71,6 @@ fn state() -> State {
     let target = Target {
         pid: 4_242,
         command: format!("zygote-demo --children 100 {}", "x".repeat(300)),
-        page_size: 16_384,
-        traced: true,
     };
     let mut state = State::new(target, Duration::from_secs(1));
     for second in 1..=61 {
@@ -98,8 +101,7 @@ fn says_what_matters(lines: &[String]) {
         "since the start",
         "3.1 µs",
         "80.0 µs",
-        "  queue         200 ns",
-        "  resolve       700 ns",
+        "  queue+resolve  700 ns",
         "  install       2.2 µs",
         "poisoned 0",
         "10.0 GiB mapped (34 mappings, 12 VMOs)",
@@ -182,13 +184,12 @@ fn every_size_can_be_drawn() {
         memory: Memory {
             vmos: u64::MAX,
             mappings: u64::MAX,
-            mapped: u64::MAX,
-            private: u64::MAX,
-            shared: u64::MAX,
+            mapped_bytes: u64::MAX,
+            private_bytes: u64::MAX,
+            shared_bytes: u64::MAX,
             layers: u64::MAX,
-            layer_bytes: u64::MAX,
-            occupied: u64::MAX,
-            saved: u64::MAX,
+            copied_bytes: u64::MAX,
+            ..Memory::default()
         },
         ..Sample::default()
     });
@@ -217,7 +218,7 @@ fn nothing_is_shown_as_known_before_it_is() {
     state.answer(first);
     let lines = shown(&state, 80, 24);
     contains(&lines, "none yet");
-    contains(&lines, "native: the kernel alone resolves faults");
+    contains(&lines, "nothing traced: the kernel alone");
     let missing = lines.iter().find(|line| line.starts_with(" missing"));
     let missing: Vec<&str> = missing.expect("a line").split_whitespace().collect();
     assert_eq!(missing, ["missing", "-", "0", "0"]);

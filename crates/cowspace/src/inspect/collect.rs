@@ -23,7 +23,9 @@ use crate::status::Status;
 
 /// What `Live` tells. Without an engine all figures are 0.
 pub(super) fn live(engine: Option<&'static Engine>) -> Result<Live, Status> {
+    // The faults first, so that they are of the moment that is told: whoever divides by the time between two looks gets a rate.
     let at_ns = now();
+    let (faults, times) = crate::engine::fault_stats_and_times().unzip();
     let memory = match engine {
         Some(engine) => Scanned::take(engine, Look::AsIs)?.memory(),
         None => Memory::default(),
@@ -32,7 +34,8 @@ pub(super) fn live(engine: Option<&'static Engine>) -> Result<Live, Status> {
         pid: std::process::id(),
         at_ns,
         page_size: page_size() as u64,
-        faults: crate::engine::fault_stats(),
+        faults,
+        times,
         memory,
     })
 }

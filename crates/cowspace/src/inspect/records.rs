@@ -1,6 +1,6 @@
 //! What a process tells of itself. As JSON the names are those of the fields.
 
-use fault_handler::Stats;
+use fault_handler::{Distributions, Stats};
 use serde::{Deserialize, Serialize};
 
 /// Figures for whoever looks once a second.
@@ -14,6 +14,8 @@ pub struct Live {
     pub page_size: u64,
     /// Faults since the process began, by kind and outcome, and how long they took; `None` as long as nothing was traced.
     pub faults: Option<Stats>,
+    /// The times that these are of: of two looks the difference tells what faults took between them.
+    pub times: Option<Distributions>,
     /// Its memory.
     pub memory: Memory,
 }
@@ -49,7 +51,10 @@ impl Memory {
     /// The memory that is taken: layers, files, and private pages.
     #[must_use]
     pub fn occupied_bytes(&self) -> u64 {
-        self.layer_bytes + self.file_bytes + self.private_bytes
+        // They come from another process.
+        self.layer_bytes
+            .saturating_add(self.file_bytes)
+            .saturating_add(self.private_bytes)
     }
 
     /// The memory that copies would take and sharing does not. Less than nothing is 0: layers may hold pages that nobody sees any more, and pages copied in only to be read are there twice.
