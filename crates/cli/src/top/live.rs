@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use ratatui::crossterm::event::{self, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -91,7 +92,13 @@ fn respond(
             with_mappings = view::has_room_for_mappings(frame.area());
             view::draw(frame, state);
         });
-        drawn.context("cannot draw")?;
+        match drawn {
+            // The terminal is gone; that it is told may come later.
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                return Ok(End::Told);
+            }
+            drawn => drawn.context("cannot draw")?,
+        };
         let wanted = Pace {
             interval: state.interval,
             paused: state.paused,
@@ -156,7 +163,7 @@ fn wait_for_end(process: &OwnedFd, events: &Sender<Event>) {
             PollFd::new(&terminal, PollFlags::empty()),
         ];
         let event = match poll(&mut fds, None) {
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::INTR) => continue,
             Ok(_) if !fds[0].revents().is_empty() => Event::Ended,
             _ => Event::Stop,
         };

@@ -1,6 +1,7 @@
 //! The terminal: taken, and given back as it was on every way out.
 
 use std::io::{self, Stdout, stdout};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::process::exit;
 use std::sync::Once;
@@ -18,7 +19,10 @@ use ratatui::crossterm::terminal::{
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// A screen of its own in the terminal, until it is dropped.
-pub(crate) struct Screen(Terminal<CrosstermBackend<Stdout>>);
+pub(crate) struct Screen(
+    // Dropped it would show the cursor, which `give_back` does, and panic where the terminal is gone and it cannot say so.
+    ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
+);
 
 impl Screen {
     /// Takes the terminal. There is one screen at a time.
@@ -27,7 +31,7 @@ impl Screen {
         let terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
         // Before the first change, so that whatever follows is undone.
         TAKEN.store(true, Ordering::SeqCst);
-        let screen = Screen(terminal);
+        let screen = Screen(ManuallyDrop::new(terminal));
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen, Hide)?;
         Ok(screen)
@@ -70,10 +74,18 @@ fn give_back_at_panic() {
 }
 
 #[cfg(test)]
+#[expect(dead_code, reason = "the tests of the command use the rest")]
+#[path = "../../tests/terminal/mod.rs"]
+mod terminal;
+
+#[cfg(test)]
 mod tests {
+    use std::env;
+    use std::process::Command;
+
     use super::*;
 
-    /// Run by the test of the command in a terminal of its own, see `tests/top.rs`.
+    /// Run by the next test, in a terminal of its own.
     #[test]
     #[ignore = "takes the terminal, and panics"]
     fn panics_on_the_screen() {
@@ -82,6 +94,19 @@ mod tests {
             frame.render_widget("about to panic", frame.area());
         });
         drawn.expect("drawn");
-        panic!("as the test wants");
+        // Of another thread: whoever draws goes on meanwhile.
+        let _ = std::thread::spawn(|| panic!("as the test wants")).join();
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_and_is_told_there() {
+        let mut command = Command::new(env::current_exe().expect("this program"));
+        command.args(["--exact", "top::screen::tests::panics_on_the_screen"]);
+        command.args(["--ignored", "--nocapture"]);
+        command.env("RUST_BACKTRACE", "0");
+        let left = terminal::Terminal::start(&command, 100, 24).left();
+        left.is_tidy(101);
+        assert!(left.screen.contains("as the test wants"), "{}", left.screen);
+        assert!(!left.screen.contains("about to panic"), "{}", left.screen);
     }
 }

@@ -14,7 +14,7 @@ use super::words::{bytes, clock, count, harmless, nanos, rate, span};
 use fault_handler::Distribution;
 
 /// The smallest window in which nothing is cut that matters.
-const SMALLEST: (u16, u16) = (80, 22);
+const SMALLEST: (u16, u16) = (80, 21);
 
 /// What a taller chart of all faults takes, with its title.
 const CHART: u16 = 8;
@@ -30,7 +30,7 @@ type Section<'a> = (u16, Box<dyn Fn(&mut Frame, Rect) + 'a>);
 
 /// Whether a window of that size could show mappings.
 pub(crate) fn has_room_for_mappings(area: Rect) -> bool {
-    area.height >= SMALLEST.1 + 4
+    area.height >= SMALLEST.1 + 5
 }
 
 /// Draws all of it.
