@@ -184,7 +184,8 @@ fn the_screen_tells_what_the_program_does() {
         "up 0:0",
         "queue+resolve",
         "since the start",
-        "saved",
+        "saves",
+        "that copies would take",
         "q quit",
     ] {
         assert!(screen.contains(expected), "no {expected} in\n{screen}");

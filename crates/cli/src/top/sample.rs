@@ -55,8 +55,10 @@ pub(crate) struct Sample {
     pub(crate) phases: Vec<(&'static str, Distribution)>,
     /// What it has in memory.
     pub(crate) memory: Memory,
-    /// The mappings with the most in memory, those first; as of some time ago.
+    /// The mappings with the most in memory, those first.
     pub(crate) mappings: Vec<Mapping>,
+    /// How long ago they were looked at.
+    pub(crate) mappings_age: Duration,
 }
 
 impl Sample {

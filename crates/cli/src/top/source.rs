@@ -27,6 +27,8 @@ pub(crate) struct Source {
     /// Names the process, also when its number is another's.
     process: OwnedFd,
     mappings: Vec<Mapping>,
+    /// When they were looked at.
+    looked: Instant,
     /// When they may be looked at again.
     look: Instant,
 }
@@ -63,6 +65,7 @@ impl Source {
             began: began(pid),
             process,
             mappings: Vec::new(),
+            looked: Instant::now(),
             look: Instant::now(),
         })
     }
@@ -97,12 +100,14 @@ impl Source {
             Ok((live, inspection)) => {
                 if let Some(inspection) = inspection {
                     let took = Duration::from_nanos(inspection.took_ns);
-                    self.look = Instant::now() + took.saturating_mul(SELDOM).min(HOUR);
+                    self.looked = Instant::now();
+                    self.look = self.looked + took.saturating_mul(SELDOM).min(HOUR);
                     self.mappings = mappings(&inspection);
                 }
                 let mut sample = sample(&live);
                 sample.uptime = uptime(self.began);
                 sample.mappings.clone_from(&self.mappings);
+                sample.mappings_age = self.looked.elapsed();
                 Ok(Answer::Sample(Box::new(sample)))
             }
             Err(error) => {
@@ -170,6 +175,7 @@ fn sample(live: &Live) -> Sample {
         phases: vec![("queue+resolve", times.resolve), ("install", times.install)],
         memory: live.memory,
         mappings: Vec::new(),
+        mappings_age: Duration::ZERO,
     }
 }
 

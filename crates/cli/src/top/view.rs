@@ -2,13 +2,15 @@
 //!
 //! Sections stand below each other, of fixed heights; what a taller window has room for comes in between: lines left free, then a chart of all faults, then the mappings.
 
+use std::time::Duration;
+
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, RenderDirection, Sparkline, Wrap};
 
-use super::sample::{KINDS, Mapping, OUTCOMES, Sample};
+use super::sample::{KINDS, OUTCOMES, Sample};
 use super::state::{Change, State, together};
 use super::words::{bytes, clock, count, harmless, nanos, rate, span};
 use fault_handler::Distribution;
@@ -89,7 +91,7 @@ pub(crate) fn draw(frame: &mut Frame, state: &State) {
         let lines = (left - 1).min(1 + sample.mappings.len() as u16);
         sections.push((
             lines,
-            Box::new(|frame, area| draw_mappings(frame, area, &sample.mappings)),
+            Box::new(|frame, area| draw_mappings(frame, area, sample)),
         ));
     }
 
@@ -351,7 +353,7 @@ fn draw_memory(frame: &mut Frame, area: Rect, sample: &Sample) {
         .into(),
     ]);
     let second = Line::from(vec![
-        " there    ".into(),
+        " resident ".into(),
         Span::styled(bytes(memory.private_bytes), STRONG),
         " private   ".into(),
         Span::styled(bytes(memory.shared_bytes), STRONG),
@@ -365,19 +367,21 @@ fn draw_memory(frame: &mut Frame, area: Rect, sample: &Sample) {
         copies => saved as f64 / copies as f64,
     };
     let saved = bytes(saved);
+    let before = " sharing  saves ";
     let after = format!(
-        " {:.0}% of {} in copies",
+        " {:.0}% of {} that copies would take",
         share * 100.0,
         bytes(memory.copied_bytes)
     );
+    let text = [before, &saved, " ", &after].map(|part| part.chars().count());
     let room = usize::from(area.width)
-        .saturating_sub(32 + saved.chars().count() + after.chars().count())
+        .saturating_sub(text.iter().sum::<usize>() + 1)
         .min(60);
     let full = (share * room as f64).round() as usize;
     let third = Line::from(vec![
-        " sharing  ".into(),
+        before.into(),
         Span::styled(saved, STRONG),
-        " saved ".into(),
+        " ".into(),
         Span::styled("█".repeat(full), GRAPH),
         Span::styled("░".repeat(room.saturating_sub(full)), FAINT),
         after.into(),
@@ -385,13 +389,19 @@ fn draw_memory(frame: &mut Frame, area: Rect, sample: &Sample) {
     frame.render_widget(Paragraph::new(vec![first, second, third]), area);
 }
 
-fn draw_mappings(frame: &mut Frame, area: Rect, mappings: &[Mapping]) {
+fn draw_mappings(frame: &mut Frame, area: Rect, sample: &Sample) {
     let title = format!(
         " {:<18}{:>12}{:>12}{:>12}  {:<7} {}",
         "MAPPINGS", "size", "private", "shared", "policy", "name"
     );
-    let mut lines = vec![Line::styled(title, TITLE)];
-    for mapping in mappings.iter().take(usize::from(area.height) - 1) {
+    // They are looked at seldom.
+    let age = match sample.mappings_age {
+        new if new < Duration::from_secs(1) => String::new(),
+        old => format!("  {} ago", span(old)),
+    };
+    let mut lines = vec![titled(title, age)];
+    let room = usize::from(area.height) - 1;
+    for mapping in sample.mappings.iter().take(room) {
         lines.push(Line::from(format!(
             " {:<#18x}{:>12}{:>12}{:>12}  {:<7} {}",
             mapping.start,

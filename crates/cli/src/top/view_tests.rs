@@ -63,6 +63,7 @@ fn sample(second: u64) -> Sample {
                 traced: n % 2 == 0,
             })
             .collect(),
+        mappings_age: Duration::from_secs(7),
     }
 }
 
@@ -106,8 +107,8 @@ fn says_what_matters(lines: &[String]) {
         "poisoned 0",
         "10.0 GiB mapped (34 mappings, 12 VMOs)",
         "120.0 MiB private   512.0 MiB shared   500.0 MiB in 1 layer",
-        "9.0 GiB saved",
-        "90% of 10.0 GiB in copies",
+        "saves 9.0 GiB",
+        "90% of 10.0 GiB that copies would take",
         "q quit",
         "p pause",
         "+ - every 1 s",
@@ -149,6 +150,7 @@ fn a_larger_window_shows_more() {
     contains(&lines, "ALL FAULTS A SECOND");
     contains(&lines, "minor          in the file, not mapped");
     contains(&lines, "MAPPINGS");
+    contains(&lines, "7 s ago");
     contains(&lines, "0x700000000000");
     contains(&lines, "heap 0");
     let taller = shown(&state(), 120, 80);
