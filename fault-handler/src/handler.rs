@@ -15,7 +15,7 @@ use crate::fault::Resolver;
 use crate::kernel::Kernel;
 use crate::placement::Placement;
 use crate::record::FaultRecord;
-use crate::serve::Control;
+use crate::serve::{Control, Recorder};
 use crate::stats::{Meter, Stats};
 use crate::threads::{SleepingThreads, Threads};
 
@@ -101,15 +101,33 @@ impl FaultHandler {
     /// Sends a record of each fault that ends from now on to the returned channel, which holds `capacity` of them, at least one. What finds it full is dropped and
     /// counted ([`Stats::records_dropped`]). There is one recorder: this one replaces an earlier. Nothing comes in a forked copy.
     ///
-    /// Waits like [`FaultHandler::stats`]. The channel's memory is freed by whoever lets go of it last, which may be the handler when it is replaced: keep the receiver
-    /// until then.
+    /// Each fault takes longer meanwhile, by [`FaultRecord::recording_ns`] and what comes after it is installed ([`Stats::record_cost_ns`]); most cheaply where nobody waits in the channel, who
+    /// must be woken for each.
+    ///
+    /// Waits like [`FaultHandler::stats`].
     pub fn record(&self, capacity: usize) -> Receiver<FaultRecord> {
         let (recorder, records) = bounded(capacity.max(1));
-        let (begun, begins) = bounded(1);
-        self.ask(Control::Record(recorder, begun));
-        // An error means a forked copy.
-        let _ = begins.recv();
+        self.set_recorder(Some(recorder));
         records
+    }
+
+    /// Ends what [`FaultHandler::record`] began: when this comes back, the records of all faults that ended before are in the channel, and the channel is disconnected. (A thread that goes on
+    /// after a fault may be ahead of the fault's record, but not of this call.) Nothing happens where nobody records.
+    ///
+    /// Waits like [`FaultHandler::stats`].
+    pub fn stop_recording(&self) {
+        self.set_recorder(None);
+    }
+
+    fn set_recorder(&self, recorder: Option<Recorder>) {
+        // As in `stats`.
+        if self.is_forked() {
+            return;
+        }
+        let (replace, replaced) = bounded(1);
+        self.ask(Control::Record(recorder, replace));
+        // What comes back may be the last to let go of a channel, which frees its memory: here, and not on the fault path.
+        drop(replaced.recv());
     }
 
     /// Stops the thread, waits for its end, and returns the final statistics (all 0 in a forked copy).

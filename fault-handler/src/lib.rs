@@ -45,6 +45,8 @@
 #![forbid(unsafe_code)]
 
 mod bell;
+mod clock;
+mod cpus;
 mod distribution;
 #[cfg(test)]
 mod errno_tests;
@@ -55,6 +57,8 @@ mod install;
 mod kernel;
 mod placement;
 mod record;
+#[cfg(test)]
+mod record_tests;
 mod report;
 mod serve;
 mod stats;
@@ -62,6 +66,7 @@ mod stats;
 mod testing;
 mod threads;
 
+pub use clock::monotonic_ns;
 pub use distribution::{Distribution, Distributions};
 pub use fault::{Answer, Fault, Outcome, OutcomeKind, Resolver};
 pub use handler::{FaultHandler, Options};

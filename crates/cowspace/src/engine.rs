@@ -208,13 +208,20 @@ pub(crate) fn fault_stats_and_times() -> Option<(fault_handler::Stats, fault_han
         .map(|tracer| tracer.handler.stats_and_times())
 }
 
-/// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. `None` where
-/// traced mode does not work.
+/// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. Replaces an earlier one. Each fault takes longer until
+/// [`stop_recording_faults`]. `None` where traced mode does not work.
 pub fn record_faults(
     capacity: usize,
 ) -> Option<crossbeam_channel::Receiver<fault_handler::FaultRecord>> {
     let handler: &FaultHandler = &Engine::get().ok()?.tracer()?.handler;
     Some(handler.record(capacity))
+}
+
+/// Ends what [`record_faults`] began: when this comes back, the records of all faults that ended before are in its channel, which is disconnected.
+pub fn stop_recording_faults() {
+    if let Some(tracer) = Engine::running().and_then(Engine::started_tracer) {
+        tracer.handler.stop_recording();
+    }
 }
 
 /// The policy of mappings that are made without naming one. `Traced` unless [`set_default_policy`] said otherwise.
