@@ -5,6 +5,7 @@
 
 mod bench;
 mod doctor;
+mod inspect;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ struct Cli {
 enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Inspect(inspect::Args),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Ok(cli) => match cli.command {
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
         },
         Err(error) => refuse(&error),
     }
