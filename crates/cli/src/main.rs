@@ -5,6 +5,7 @@
 
 mod bench;
 mod doctor;
+mod inspect;
 mod top;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ struct Cli {
 enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Inspect(inspect::Args),
     Top(top::Args),
 }
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Ok(cli) => match cli.command {
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
             Command::Top(args) => top::run(&args),
         },
         Err(error) => refuse(&error),

@@ -149,6 +149,9 @@ fn connect_at(pid: u32, owner: Uid, path: &Path) -> Result<Option<Client>, Error
 /// The user that a process runs as.
 fn owner(pid: u32) -> Result<Uid, Error> {
     if !place::exists(pid) {
+        // It may have left its socket behind.
+        let left = place::candidates(pid, Uid::effective());
+        left.iter().for_each(|path| place::remove_stale(path));
         return Err(Error::NoSuchProcess(pid));
     }
     let status = i32::try_from(pid)
