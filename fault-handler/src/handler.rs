@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use host_memory::uffd::Uffd;
 
+use crate::distribution::Distributions;
 use crate::fail;
 use crate::fault::Resolver;
 use crate::kernel::Kernel;
@@ -77,13 +78,26 @@ impl FaultHandler {
     ///
     /// Waits for the handler to finish what it is at: so not to be called with a lock held that the resolver takes.
     pub fn stats(&self) -> Stats {
+        self.meter().map_or(Stats::default(), |meter| meter.stats())
+    }
+
+    /// As [`FaultHandler::stats`], and of the same moment the times that these are of.
+    pub fn stats_and_times(&self) -> (Stats, Distributions) {
+        self.meter().map_or_else(Default::default, |meter| {
+            let times = meter.distributions();
+            (meter.stats(), times)
+        })
+    }
+
+    /// A copy of the handler's; none in a forked copy.
+    fn meter(&self) -> Option<Box<Meter>> {
         // First of all: a copy of a process with several threads must not allocate.
         if self.is_forked() {
-            return Stats::default();
+            return None;
         }
         let (answer, filled) = bounded(1);
         self.ask(Control::Stats(Meter::new(), answer));
-        answer_from(&filled).map_or(Stats::default(), |meter| meter.stats())
+        answer_from(&filled)
     }
 
     /// Sends a record of each fault that ends from now on to the returned channel, which holds `capacity` of them, at least one. What finds it full is dropped and

@@ -47,6 +47,7 @@
 mod bell;
 mod clock;
 mod cpus;
+mod distribution;
 #[cfg(test)]
 mod errno_tests;
 mod fail;
@@ -66,6 +67,7 @@ mod testing;
 mod threads;
 
 pub use clock::monotonic_ns;
+pub use distribution::{Distribution, Distributions};
 pub use fault::{Answer, Fault, Outcome, OutcomeKind, Resolver};
 pub use handler::{FaultHandler, Options};
 pub use host_memory::uffd::{FaultKind, Protect};

@@ -4,7 +4,9 @@
 
 use hdrhistogram::Histogram;
 use host_memory::uffd::FaultKind;
+use serde::{Deserialize, Serialize};
 
+use crate::distribution::{Distribution, Distributions};
 use crate::fault::OutcomeKind;
 
 /// Bounds of the histograms: 1 ns to 60 s with two digits (an error below 1 %). Longer counts as 60 s.
@@ -12,7 +14,7 @@ const LONGEST_NS: u64 = 60_000_000_000;
 const DIGITS: u8 = 2;
 
 /// How many faults ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// [`OutcomeKind::Copied`]
     pub copied: u64,
@@ -62,7 +64,7 @@ impl Counts {
 }
 
 /// A distribution of times, in nanoseconds; two digits are exact. All 0 where nothing was timed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// How many were timed.
     pub count: u64,
@@ -95,7 +97,7 @@ impl Latency {
 }
 
 /// What is known of one kind of faults. Only faults that the handler installed itself are timed ([`OutcomeKind::installed`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindStats {
     /// How they ended.
     pub counts: Counts,
@@ -108,7 +110,7 @@ pub struct KindStats {
 }
 
 /// A handler's statistics since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Faults of every kind.
     pub all: KindStats,
@@ -248,6 +250,31 @@ impl Meter {
         self.reports_dropped = other.reports_dropped;
     }
 
+    /// What the quantiles of [`Meter::stats`] are of.
+    pub(crate) fn distributions(&self) -> Distributions {
+        let of = |histogram: &Histogram<u64>| {
+            Distribution::new(histogram.iter_recorded().map(|step| {
+                let count = step.count_since_last_iteration();
+                (step.value_iterated_to(), count)
+            }))
+        };
+        let all = |phase: fn(&KindMeter) -> &Histogram<u64>| {
+            self.kinds
+                .iter()
+                .fold(Distribution::default(), |sum, kind| {
+                    sum.plus(&of(phase(kind)))
+                })
+        };
+        let [missing, minor, write_protect] = self.kinds.each_ref().map(|kind| of(&kind.total));
+        Distributions {
+            resolve: all(|kind| &kind.resolve),
+            install: all(|kind| &kind.install),
+            missing,
+            minor,
+            write_protect,
+        }
+    }
+
     /// All faults are added up here and not one by one, since that time is the faulting thread's.
     pub(crate) fn stats(mut self: Box<Meter>) -> Stats {
         let [missing, minor, write_protect] = self.kinds.each_ref().map(KindMeter::stats);
@@ -305,6 +332,36 @@ mod tests {
             (7_900..=8_100).contains(&stats.all.total.p50_ns),
             "{stats:?}"
         );
+    }
+
+    #[test]
+    fn distributions_have_the_quantiles_of_the_statistics() {
+        let mut meter = Meter::new();
+        for (kind, from) in [(FaultKind::Missing, 300), (FaultKind::WriteProtect, 90_000)] {
+            for time in (from..).step_by(7).take(1_000) {
+                meter.add(kind, OutcomeKind::Copied, time, 2 * time);
+            }
+        }
+        let times = meter.distributions();
+        let stats = meter.stats();
+        assert_eq!(times.minor, Distribution::default());
+        for (times, latency) in [
+            (&times.resolve, stats.all.resolve),
+            (&times.install, stats.all.install),
+            (&times.missing, stats.missing.total),
+            (&times.write_protect, stats.write_protect.total),
+        ] {
+            assert_eq!(times.count(), latency.count);
+            let quantiles = [0.5, 0.9, 0.99, 0.999, 1.0].map(|share| times.quantile(share));
+            let expected = [
+                latency.p50_ns,
+                latency.p90_ns,
+                latency.p99_ns,
+                latency.p999_ns,
+                latency.max_ns,
+            ];
+            assert_eq!(quantiles, expected.map(Some));
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 mod bench;
 mod doctor;
+mod inspect;
+mod top;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ struct Cli {
 enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Inspect(inspect::Args),
+    Top(top::Args),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +34,8 @@ fn main() -> ExitCode {
         Ok(cli) => match cli.command {
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
+            Command::Top(args) => top::run(&args),
         },
         Err(error) => refuse(&error),
     }

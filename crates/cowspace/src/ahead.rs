@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fault_handler::SleepingThreads;
 
+use crate::inspect;
 use crate::lock::Mutex;
 use crate::recording::{self, When};
 
@@ -25,8 +26,8 @@ pub fn make_threads_only_ahead() {
     ONLY_AHEAD.store(true, Ordering::Release);
 }
 
-/// Makes the fault handler's threads now, asleep until the first traced mapping, and the one that records faults if the environment asks for that; and has `fork()` ask the engine. Calls `malloc`, but with no lock of the engine's, so that `malloc` may call the
-/// engine. To be called once, when no other thread makes or clones mappings: as the program or library is loaded.
+/// Makes the fault handler's threads now, asleep until the first traced mapping, and those that record faults and answer questions if the environment asks for that; and has `fork()` ask the engine.
+/// Calls `malloc`, but with no lock of the engine's, so that `malloc` may call the engine. To be called once, when no other thread makes or clones mappings: as the program or library is loaded.
 ///
 /// # Errors
 ///
@@ -37,6 +38,7 @@ pub fn start_threads_ahead() -> io::Result<()> {
     let threads = SleepingThreads::start()?;
     know(&threads);
     *ASLEEP.lock() = Some(threads);
+    inspect::listen_if_asked();
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use page_tree::{LayerId, MemoryId, Place};
 
 use crate::bounce::Bounce;
 use crate::engine::{Engine, Space};
-use crate::family::{Backing, FamilyState, Garbage, Home, Region, new_layer_id};
+use crate::family::{Backing, Family, FamilyState, Garbage, Home, Region, new_layer_id};
 use crate::object::VmObject;
 use crate::options::Policy;
 use crate::report::no_memory;
@@ -63,13 +63,7 @@ impl VmObject {
         engine: &'static Engine,
         space: MutexGuard<'static, Space>,
     ) -> Content<'_> {
-        Content {
-            engine,
-            memory: self.memory,
-            space: Some(space),
-            state: self.family.lock(),
-            garbage: Vec::new(),
-        }
+        Content::of_family(engine, space, &self.family, self.memory)
     }
 
     /// The size of the VMO in bytes.
@@ -220,6 +214,24 @@ impl VmObject {
         content
             .resize(bytes)
             .inspect_err(|_| content.restore_stream_size(&self.stream, stream))
+    }
+}
+
+impl<'a> Content<'a> {
+    /// The same for a memory of a family.
+    pub(crate) fn of_family(
+        engine: &'static Engine,
+        space: MutexGuard<'static, Space>,
+        family: &'a Family,
+        memory: MemoryId,
+    ) -> Content<'a> {
+        Content {
+            engine,
+            memory,
+            space: Some(space),
+            state: family.lock(),
+            garbage: Vec::new(),
+        }
     }
 }
 

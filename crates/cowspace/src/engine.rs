@@ -20,6 +20,7 @@ use crate::aspace::AddressSpace;
 use crate::bounce::Bounce;
 use crate::fork::Gate;
 use crate::handle::HandleTable;
+use crate::inspect;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
 use crate::process::ProcessObject;
@@ -117,6 +118,9 @@ impl Engine {
         };
         crate::fork::watch().map_err(fail("no fork handlers"))?;
         recording::begin_by_environment(When::Calling);
+        if !ahead::only() {
+            inspect::listen_if_asked();
+        }
         Ok(engine)
     }
 
@@ -196,6 +200,14 @@ pub fn fault_stats() -> Option<fault_handler::Stats> {
     Engine::running()?
         .started_tracer()
         .map(|tracer| tracer.handler.stats())
+}
+
+/// As [`fault_stats`], with the times that these are of.
+pub(crate) fn fault_stats_and_times() -> Option<(fault_handler::Stats, fault_handler::Distributions)>
+{
+    Engine::running()?
+        .started_tracer()
+        .map(|tracer| tracer.handler.stats_and_times())
 }
 
 /// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. Replaces an earlier one. Each fault takes longer until

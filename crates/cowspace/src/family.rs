@@ -257,6 +257,21 @@ impl FamilyState {
         self.memories.get(&memory)
     }
 
+    /// All of them.
+    pub(crate) fn memories(&self) -> impl Iterator<Item = (MemoryId, &CowPages)> {
+        self.memories.iter().map(|(&memory, pages)| (memory, pages))
+    }
+
+    /// All sealed layers.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = (LayerId, &Arc<WideLayer>)> {
+        self.layers.iter().map(|(&id, sealed)| (id, &sealed.layer))
+    }
+
+    /// The VMOs that live.
+    pub(crate) fn vmos(&self) -> impl Iterator<Item = (VmoId, Koid)> {
+        self.vmos.iter().map(|(&vmo, member)| (vmo, member.koid))
+    }
+
     /// The memories that may have changed something that the tree does not know.
     pub(crate) fn changed_memories(&self) -> Vec<MemoryId> {
         let changed = |pages: &CowPages| !matches!(pages.home, Home::None);

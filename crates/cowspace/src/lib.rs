@@ -56,6 +56,7 @@ mod handles;
 mod hash;
 pub mod image;
 mod info;
+pub mod inspect;
 mod lock;
 mod mapping;
 mod object;

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host_memory::page::{HostRange, page_size};
 use page_tree::{LayerId, MemoryId, Place, Run};
@@ -14,6 +15,7 @@ use crate::content::Content;
 use crate::cut::{Gathered, fail_closed, push_range};
 use crate::engine::Engine;
 use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
+use crate::lock::MutexGuard;
 use crate::plan::advance;
 use crate::report::no_memory;
 use crate::status::Status;
@@ -138,39 +140,55 @@ impl Candidates {
 impl Content<'_> {
     /// Tells the tree which pages the memory has changed, as of now.
     pub(crate) fn reconcile(&mut self) -> Result<(), Status> {
-        let memory = self.memory;
-        let (own, changed) = match &self.state.pages(memory).home {
-            Home::None => return Ok(()),
-            Home::MemFd { layer, file, .. } => {
-                let own = *layer;
-                let mut candidates = Candidates::default();
-                let size = page_size() as u64;
-                let end = self.state.tree.pages(memory);
-                file.data(0..end * size, |bytes| {
-                    let pages = bytes.start / size..bytes.end / size;
-                    candidates.add(&self.state, memory, own, pages, Zeros::Compare);
-                })
-                .map_err(no_memory("reading a file's extents"))?;
-                let read = |into: &mut [u8], at| {
-                    file.read_at(into, at).map_err(no_memory("reading a file"))
-                };
-                (own, candidates.resolve(read)?)
-            }
+        let pages = 0..self.state.tree.pages(self.memory);
+        match &self.state.pages(self.memory).home {
+            Home::None => Ok(()),
+            Home::MemFd { layer, .. } => self.reconcile_file(*layer, pages),
             Home::Private { layer } => {
                 let own = *layer;
-                let candidates = self.private_candidates(own)?;
-                (
-                    own,
-                    candidates.resolve(|into, at| self.read_private(into, at))?,
-                )
+                let parts = self.private_parts()?;
+                self.reconcile_private(own, &parts)
             }
+        }
+    }
+
+    /// The same for some pages of a memory whose home is a file.
+    fn reconcile_file(&mut self, own: LayerId, pages: Range<u64>) -> Result<(), Status> {
+        let memory = self.memory;
+        let Home::MemFd { file, .. } = &self.state.pages(memory).home else {
+            return Ok(());
         };
+        let mut candidates = Candidates::default();
+        let size = page_size() as u64;
+        file.data(pages.start * size..pages.end * size, |bytes| {
+            let pages = bytes.start / size..bytes.end / size;
+            candidates.add(&self.state, memory, own, pages, Zeros::Compare);
+        })
+        .map_err(no_memory("reading a file's extents"))?;
+        let read =
+            |into: &mut [u8], at| file.read_at(into, at).map_err(no_memory("reading a file"));
+        let changed = candidates.resolve(read)?;
+        self.own_changed(own, changed);
+        Ok(())
+    }
+
+    /// The same for private pages of the one mapping of a memory in its private home, which are not write-protected.
+    fn reconcile_private(&mut self, own: LayerId, parts: &[HostRange]) -> Result<(), Status> {
+        let mut candidates = Candidates::default();
+        for &part in parts {
+            self.add_private_part(own, part, &mut candidates)?;
+        }
+        let changed = candidates.resolve(|into, at| self.read_private(into, at))?;
+        self.own_changed(own, changed);
+        Ok(())
+    }
+
+    fn own_changed(&mut self, own: LayerId, changed: Vec<Range<u64>>) {
         for pages in changed {
             let first = pages.start;
-            self.state.tree.own(memory, pages, own, first);
+            self.state.tree.own(self.memory, pages, own, first);
         }
         self.collect();
-        Ok(())
     }
 
     /// The same for every memory of the family: who shares a page with whom depends on what all of them have changed.
@@ -184,36 +202,116 @@ impl Content<'_> {
         Ok(())
     }
 
-    fn private_candidates(&self, own: LayerId) -> Result<Candidates, Status> {
+    /// The same as [`Self::reconcile_family`] for whoever only looks: faults of the family wait for a piece of the work at most. The address space must be locked: then the homes of mapped
+    /// memories stay as they are, and private pages stay private.
+    pub(crate) fn reconcile_family_gently(&mut self) -> Result<(), Status> {
+        let this = self.memory;
+        for memory in self.state.changed_memories() {
+            self.memory = memory;
+            self.reconcile_gently()?;
+        }
+        self.memory = this;
+        Ok(())
+    }
+
+    fn reconcile_gently(&mut self) -> Result<(), Status> {
+        let Some(pages) = self.state.find(self.memory) else {
+            return Ok(());
+        };
+        match &pages.home {
+            Home::None => Ok(()),
+            Home::Private { layer } => {
+                let own = *layer;
+                let (engine, range) = (self.engine, pages.only_region().range);
+                let parts = MutexGuard::unlocked(&mut self.state, || private_parts(engine, range))?;
+                let parts: Vec<HostRange> = parts.into_iter().flat_map(pieces).collect();
+                for some in parts.chunks(SOME_PARTS) {
+                    self.reconcile_private(own, some)?;
+                    let_faults_through(&mut self.state);
+                }
+                Ok(())
+            }
+            Home::MemFd { layer, file, .. } => {
+                let own = *layer;
+                let size = page_size() as u64;
+                let mut pieces = Vec::new();
+                file.data(0..self.state.tree.pages(self.memory) * size, |bytes| {
+                    let pages = bytes.start / size..bytes.end / size;
+                    let starts = pages.clone().step_by(SOME_PAGES as usize);
+                    pieces.extend(starts.map(|at| at..(at + SOME_PAGES).min(pages.end)));
+                })
+                .map_err(no_memory("reading a file's extents"))?;
+                for pages in pieces {
+                    self.reconcile_file(own, pages)?;
+                    let_faults_through(&mut self.state);
+                    // Of a memory that is not mapped the family's lock alone keeps the home.
+                    let now = self.state.find(self.memory).map(|pages| &pages.home);
+                    if !matches!(now, Some(Home::MemFd { layer, .. }) if *layer == own) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn private_parts(&self) -> Result<Vec<HostRange>, Status> {
+        private_parts(
+            self.engine,
+            self.state.pages(self.memory).only_region().range,
+        )
+    }
+
+    fn add_private_part(
+        &self,
+        own: LayerId,
+        part: HostRange,
+        candidates: &mut Candidates,
+    ) -> Result<(), Status> {
         let state = &self.state;
         let region = state.pages(self.memory).only_region();
         let Backing::Private(plan) = &region.backing else {
             return Err(Status::INTERNAL);
         };
-        let mut candidates = Candidates::default();
-        self.engine
-            .pagemap
-            .scan_private_unprotected(region.range, |part| {
-                let first = region.page_at(part.start());
-                for run in state.runs_in(self.memory, first..first + part.pages() as u64) {
-                    // A private page where the mapping shows the right layer was stored to, or served ahead; elsewhere it may have been copied in.
-                    let mut done = run.pages.start;
-                    plan.exceptions(&run, |exception| {
-                        candidates.add_private(
-                            state,
-                            self.memory,
-                            own,
-                            done..exception.pages.start,
-                        );
-                        done = exception.pages.end;
-                        candidates.add(state, self.memory, own, exception.pages, Zeros::Compare);
-                    });
-                    candidates.add_private(state, self.memory, own, done..run.pages.end);
-                }
-            })
-            .map_err(no_memory("scanning a mapping"))?;
-        Ok(candidates)
+        let first = region.page_at(part.start());
+        for run in state.runs_in(self.memory, first..first + part.pages() as u64) {
+            // A private page where the mapping shows the right layer was stored to, or served ahead; elsewhere it may have been copied in.
+            let mut done = run.pages.start;
+            plan.exceptions(&run, |exception| {
+                candidates.add_private(state, self.memory, own, done..exception.pages.start);
+                done = exception.pages.end;
+                candidates.add(state, self.memory, own, exception.pages, Zeros::Compare);
+            });
+            candidates.add_private(state, self.memory, own, done..run.pages.end);
+        }
+        Ok(())
     }
+}
+
+/// The private pages of a mapping that are not write-protected.
+fn private_parts(engine: &Engine, range: HostRange) -> Result<Vec<HostRange>, Status> {
+    let mut parts = Vec::new();
+    engine
+        .pagemap
+        .scan_private_unprotected(range, |part| parts.push(part))
+        .map_err(no_memory("scanning a mapping"))?;
+    Ok(parts)
+}
+
+/// Runs of private pages, and pages of a file, that are looked at before faults are let through.
+const SOME_PARTS: usize = 128;
+const SOME_PAGES: u64 = 64;
+
+/// A run of private pages in pieces that do not take long.
+fn pieces(part: HostRange) -> impl Iterator<Item = HostRange> {
+    let len = SOME_PAGES as usize * page_size();
+    let starts = (0..part.len()).step_by(len);
+    starts.filter_map(move |at| part.sub(at, len.min(part.len() - at)))
+}
+
+/// Unlocks the family for a moment: long enough for the handler, which sleeps, to get it. (Locks here are not fair.)
+fn let_faults_through(state: &mut MutexGuard<'_, FamilyState>) {
+    MutexGuard::unlocked(state, || std::thread::sleep(Duration::from_micros(50)));
 }
 
 impl Engine {

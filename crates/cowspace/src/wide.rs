@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use host_memory::memfd::{Layer, MemFd, SealError};
 use host_memory::page::{HostRange, page_size};
+use host_memory::usage::FileUsage;
 
 use crate::bounce::Bounce;
 use crate::cut::fail_closed;
@@ -80,6 +81,12 @@ impl WideFile {
             }
         }
         Ok(new)
+    }
+
+    /// Which files it has, and what memory they take.
+    pub(crate) fn usage(&self) -> io::Result<Vec<FileUsage>> {
+        let files = self.files.iter().filter_map(OnceLock::get);
+        files.map(|file| FileUsage::of(file.as_fd())).collect()
     }
 
     /// See [`MemFd::read_at`].

@@ -23,6 +23,7 @@ pub struct Layer {
     file: File,
     len: u64,
     id: (u64, u64),
+    received: bool,
     /// All of the file, read-only; made when [`Self::page`] first asks. `None` inside: it cannot be mapped.
     alias: OnceLock<Option<Mmap>>,
 }
@@ -63,7 +64,11 @@ impl Layer {
         if OFlag::from_bits_retain(mode) & OFlag::O_ACCMODE == OFlag::O_WRONLY {
             return Err(AdoptError::NotReadable);
         }
-        Layer::from_sealed(file).map_err(|(_, error)| error.into())
+        let layer = Layer::from_sealed(file).map_err(|(_, error)| error)?;
+        Ok(Layer {
+            received: true,
+            ..layer
+        })
     }
 
     /// `file` is sealed, or will be before anybody writes to it. Gives it back if the kernel does not answer.
@@ -73,6 +78,7 @@ impl Layer {
                 len: metadata.size(),
                 id: (metadata.dev(), metadata.ino()),
                 file,
+                received: false,
                 alias: OnceLock::new(),
             }),
             Err(error) => Err((file, error)),
@@ -99,6 +105,12 @@ impl Layer {
     #[must_use]
     pub fn id(&self) -> (u64, u64) {
         self.id
+    }
+
+    /// Whether it came from somebody else ([`Self::adopt`]): then others have it as well, as a rule.
+    #[must_use]
+    pub fn is_received(&self) -> bool {
+        self.received
     }
 
     /// Reads all of `buf` from `offset`. Holes read as zeros and stay holes. Allocates nothing.

@@ -18,7 +18,9 @@
 //! | [`stop`] | stopping every other thread of the process |
 //! | [`thread`] | threads that ask nothing of the standard library |
 //! | [`malloc`] | whose `malloc` the process has |
+//! | [`usage`] | how much memory a file takes |
 //! | [`transfers`] | whether the kernel may be writing to our memory by itself |
+//! | [`exit`] | what is done at `exit(3)` |
 //! | [`forked`] | telling a forked copy of the process apart |
 //! | [`heap`] | an allocator whose state lies in the memory it gives out |
 //! | [`process`] | `fork(2)` of a process with one thread, and copies that only wait |
@@ -33,6 +35,7 @@
 
 pub mod access;
 pub mod code;
+pub mod exit;
 mod folder;
 pub mod forked;
 pub mod heap;
@@ -54,3 +57,4 @@ pub mod stop;
 pub mod thread;
 pub mod transfers;
 pub mod uffd;
+pub mod usage;

@@ -16,13 +16,13 @@ impl std::fmt::Debug for Key {
 }
 
 /// Slots that are used again, each time under a new generation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Arena<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot<T> {
     generation: u32,
     value: Option<T>,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct LayerId(pub u64);
 
 /// References to layers, counted in pages.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LayerCounts(BTreeMap<LayerId, u64>);
 
 impl LayerCounts {
@@ -44,7 +44,7 @@ impl LayerCounts {
 }
 
 /// The references of a whole tree, and the layers that lost their last one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layers {
     pub(crate) counts: LayerCounts,
     /// Not counted now, and not yet reported. A layer that is referred to again before it was reported is taken out again.

@@ -33,7 +33,7 @@ impl Edge {
 }
 
 /// What only leaves, or only hidden nodes, have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Kind {
     /// The memory of a root or a clone.
     Leaf {
@@ -48,7 +48,7 @@ pub(crate) enum Kind {
     Hidden { children: BTreeSet<Key> },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) parent: Option<Edge>,
     pub(crate) runs: RunMap,

@@ -44,7 +44,7 @@ struct Piece {
 /// whatever an ancestor has there.
 ///
 /// Runs are disjoint and not empty, and no run continues the one before it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RunMap {
     /// First page -> run.
     pieces: BTreeMap<u64, Piece>,

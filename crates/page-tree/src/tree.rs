@@ -37,8 +37,8 @@ impl std::error::Error for Decommit {}
 
 /// The page tree of one clone family, or of several which have nothing to do with one another.
 ///
-/// See the crate's documentation for the picture, the invariants and the contract.
-#[derive(Debug, Default)]
+/// See the crate's documentation for the picture, the invariants and the contract. A copy ([`Clone`]) is for those who want to look at it without a lock: ids are the same in it.
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
     pub(crate) nodes: Arena<Node>,
     pub(crate) vmos: Arena<Vmo>,
@@ -48,7 +48,7 @@ pub struct Tree {
 }
 
 /// A VMO: a window on a memory, and its place among its relatives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Vmo {
     /// The leaf.
     pub(crate) memory: Key,
