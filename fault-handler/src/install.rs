@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
-use std::time::Instant;
 
 use host_memory::memfd::{Layer, MemFd};
 use host_memory::page::{HostRange, page_size};
 use host_memory::uffd::{CopyFrom, FaultKind, Protect, UffdError, Wake};
 use nix::errno::Errno;
 
+use crate::clock::monotonic_ns;
 use crate::fail;
-use crate::fault::{Next, Outcome, OutcomeKind};
+use crate::fault::{Answer, Next, Outcome, OutcomeKind};
 use crate::kernel::Kernel;
 use crate::report::{Reporter, Trouble};
 
@@ -34,7 +34,15 @@ pub(crate) struct Desk {
     /// The page whose poisoning was answered with EEXIST last.
     poison_refused: Option<usize>,
     /// When the resolver gave its last answer.
-    pub(crate) resolved: Cell<Instant>,
+    pub(crate) resolved_ns: Cell<u64>,
+    /// What it said the page is.
+    pub(crate) found: Cell<Option<Answer>>,
+    /// How many pages were installed, if any were.
+    pub(crate) pages: Cell<usize>,
+    /// Whether installing wakes who waits for the page: if not it is done afterwards, so that both can be timed.
+    pub(crate) wake: Wake,
+    /// When the page was installed, if it was and that did not wake.
+    pub(crate) installed_ns: Cell<Option<u64>>,
     reporter: Reporter,
 }
 
@@ -48,7 +56,11 @@ impl Desk {
             scratch: vec![1; READ_PAGES * page_size()].into_boxed_slice(),
             zeros,
             poison_refused: None,
-            resolved: Cell::new(Instant::now()),
+            resolved_ns: Cell::new(monotonic_ns()),
+            found: Cell::new(None),
+            pages: Cell::new(0),
+            wake: Wake::Wake,
+            installed_ns: Cell::new(None),
             reporter,
         }
     }
@@ -80,6 +92,11 @@ impl<'a> Installer<'a> {
             page,
             kind,
         }
+    }
+
+    /// Says what the page is, for the fault's record: before the answer, and only where the answer is a page.
+    pub fn found(&self, answer: Answer) {
+        self.desk.found.set(Some(answer));
     }
 
     /// Makes `pages` pages, the faulting one first, of the layer's pages from byte `offset` on (a multiple of the page size): 1 to [`most_copied`]. A page that is there already ends the copy,
@@ -134,7 +151,7 @@ impl<'a> Installer<'a> {
     /// Maps the zero page; the first write to it is the kernel's affair.
     pub fn zero(self) -> Outcome {
         self.resolved();
-        let result = match self.kernel.zeropage(self.page) {
+        let result = match self.done(self.kernel.zeropage(self.page, self.desk.wake), 1) {
             // Not offered for this kind of mapping; or there is a page, or only a write-protect marker, which ZEROPAGE does not replace and COPY does.
             Err(UffdError::Fatal(Errno::EINVAL) | UffdError::Exists) => self.copy(
                 CopyFrom::Bytes(&self.desk.zeros[..page_size()]),
@@ -157,24 +174,28 @@ impl<'a> Installer<'a> {
             self.page
         };
         let (start, end) = (self.page.start(), window.end());
+        let continue_ = |range: HostRange| {
+            let result = self.kernel.continue_(range, protect, self.desk.wake);
+            self.done(result, range.pages())
+        };
         // From the page on, so that what lies before it cannot stop the call. What was done before the kernel stopped is woken by the kernel.
-        let result = match HostRange::new(start, end - start) {
-            Some(ahead) if ahead != self.page => match self.kernel.continue_(ahead, protect) {
-                Err(UffdError::Again { done: 1.. }) => Ok(()),
+        let mut result = match HostRange::new(start, end - start) {
+            Some(ahead) if ahead != self.page => match continue_(ahead) {
                 // The window may reach past the mapping, or want memory that the page does not need.
                 Err(UffdError::Gone | UffdError::NoMemory | UffdError::Fatal(_)) => {
-                    self.kernel.continue_(self.page, protect)
+                    continue_(self.page)
                 }
                 result => result,
             },
-            _ => self.kernel.continue_(self.page, protect),
+            _ => continue_(self.page),
         };
-        if result.is_ok()
+        if let Ok(pages) = &mut result
             && let Some(behind) = HostRange::new(window.start(), start - window.start())
             && !behind.is_empty()
         {
             // Whatever comes of it: each page that it did not map faults by itself.
-            let _ = self.kernel.continue_(behind, protect);
+            let result = self.kernel.continue_(behind, protect, Wake::Wake);
+            *pages += as_far_as_done(result, behind.pages()).unwrap_or(0);
         }
         self.settle(result, OutcomeKind::Continued)
     }
@@ -185,10 +206,14 @@ impl<'a> Installer<'a> {
         self.resolved();
         let window = HostRange::new(self.page.start(), pages.max(1) * page_size());
         let window = window.unwrap_or(self.page);
-        let result = match self.kernel.unprotect(window, Wake::Wake) {
+        let unprotect = |range: HostRange| {
+            let result = self.kernel.unprotect(range, self.desk.wake);
+            self.done(result, range.pages())
+        };
+        let result = match unprotect(window) {
             // It may reach past the mapping.
             Err(UffdError::Gone | UffdError::Fatal(_)) if window != self.page => {
-                self.kernel.unprotect(self.page, Wake::Wake)
+                unprotect(self.page)
             }
             result => result,
         };
@@ -204,7 +229,7 @@ impl<'a> Installer<'a> {
     /// Wakes the thread without a page: it tries again, meets what is mapped there now, and may fault anew.
     pub fn retry(self) -> Outcome {
         self.resolved();
-        self.wake();
+        self.wake(self.page);
         Outcome(Next::Ended(OutcomeKind::Retried))
     }
 
@@ -219,14 +244,17 @@ impl<'a> Installer<'a> {
 
     /// Notes the time of the resolver's answer.
     fn resolved(&self) {
-        self.desk.resolved.set(Instant::now());
+        self.desk.resolved_ns.set(monotonic_ns());
     }
 
-    /// Copies a page or several; of several whatever the kernel takes, the faulting page at least.
-    fn copy(&self, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
-        let copy = |src| self.kernel.copy(self.page.start(), src, protect);
+    /// Copies a page or several; of several whatever the kernel takes, the faulting page at least. How many that were.
+    fn copy(&self, src: CopyFrom<'_>, protect: Protect) -> Result<usize, UffdError> {
+        let copy = |src: CopyFrom<'_>| {
+            let start = self.page.start();
+            let result = self.kernel.copy(start, src, protect, self.desk.wake);
+            self.done(result, src.len() / page_size())
+        };
         match copy(src) {
-            Err(UffdError::Again { done: 1.. }) => Ok(()),
             // They may reach past the mapping, or want memory that the page does not need.
             Err(
                 UffdError::Gone | UffdError::NoMemory | UffdError::NoPage | UffdError::Fatal(_),
@@ -235,17 +263,31 @@ impl<'a> Installer<'a> {
         }
     }
 
-    /// The answer to the result of an ioctl that was to end the fault as `installed`.
-    fn settle(self, result: Result<(), UffdError>, installed: OutcomeKind) -> Outcome {
+    /// How many pages an ioctl for `pages` of them from the faulting one on has done. Who waits for them is awake then.
+    fn done(&self, result: Result<(), UffdError>, pages: usize) -> Result<usize, UffdError> {
+        let pages = as_far_as_done(result, pages)?;
+        if self.desk.wake == Wake::DontWake {
+            self.desk.installed_ns.set(Some(monotonic_ns()));
+            let done = HostRange::new(self.page.start(), pages * page_size());
+            self.wake(done.unwrap_or(self.page));
+        }
+        Ok(pages)
+    }
+
+    /// The answer to the result of an ioctl, a number of pages, that was to end the fault as `installed`.
+    fn settle(self, result: Result<usize, UffdError>, installed: OutcomeKind) -> Outcome {
         Outcome(match result {
-            Ok(()) => Next::Ended(installed),
+            Ok(pages) => {
+                self.desk.pages.set(pages);
+                Next::Ended(installed)
+            }
             Err(UffdError::Exists) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Exists)
             }
             Err(UffdError::Again { .. }) => Next::Later,
             Err(UffdError::Gone) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Gone)
             }
             Err(UffdError::NoMemory) => Next::Failed("no memory for a page"),
@@ -256,13 +298,10 @@ impl<'a> Installer<'a> {
         })
     }
 
-    /// Wakes whoever waits for the page.
-    fn wake(&self) {
-        if let Err(error) = self.kernel.wake(self.page) {
-            fail::abort(format_args!(
-                "cannot wake {:#x}: {error}",
-                self.page.start()
-            ));
+    /// Wakes whoever waits for these pages.
+    fn wake(&self, pages: HostRange) {
+        if let Err(error) = self.kernel.wake(pages) {
+            fail::abort(format_args!("cannot wake {:#x}: {error}", pages.start()));
         }
     }
 
@@ -283,13 +322,13 @@ impl<'a> Installer<'a> {
                 Next::Ended(OutcomeKind::Poisoned)
             }
             Err(UffdError::Exists) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Exists)
             }
             Err(UffdError::Again { .. }) => Next::Later,
             // Past the end of its file the kernel gives SIGBUS by itself.
             Err(UffdError::Gone | UffdError::NoPage) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Gone)
             }
             Err(UffdError::NoMemory) => Next::Failed("no memory to poison a page"),
@@ -317,5 +356,14 @@ impl<'a> Installer<'a> {
         }
         self.kernel.unprotect(self.page, Wake::DontWake)?;
         self.kernel.poison(self.page)
+    }
+}
+
+/// How many pages an ioctl for `pages` of them has done: to have stopped behind the first is good enough.
+fn as_far_as_done(result: Result<(), UffdError>, pages: usize) -> Result<usize, UffdError> {
+    match result {
+        Ok(()) => Ok(pages),
+        Err(UffdError::Again { done: done @ 1.. }) => Ok(done / page_size()),
+        Err(error) => Err(error),
     }
 }

@@ -45,6 +45,8 @@
 #![forbid(unsafe_code)]
 
 mod bell;
+mod clock;
+mod cpus;
 #[cfg(test)]
 mod errno_tests;
 mod fail;
@@ -54,6 +56,8 @@ mod install;
 mod kernel;
 mod placement;
 mod record;
+#[cfg(test)]
+mod record_tests;
 mod report;
 mod serve;
 mod stats;
@@ -61,6 +65,7 @@ mod stats;
 mod testing;
 mod threads;
 
+pub use clock::monotonic_ns;
 pub use fault::{Answer, Fault, Outcome, OutcomeKind, Resolver};
 pub use handler::{FaultHandler, Options};
 pub use host_memory::uffd::{FaultKind, Protect};

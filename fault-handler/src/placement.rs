@@ -12,17 +12,12 @@
 //!
 //! `docs/performance.md` has the figures, and what else was tried.
 
-use std::ffi::CStr;
-use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
-
-use nix::fcntl::{OFlag, open};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::stat::Mode;
-use nix::sys::uio::pread;
 use nix::unistd::Pid;
 use rustix::process::setpriority_process;
+
+use crate::clock::monotonic_ns;
+use crate::cpus::Cpus;
 
 /// Where the handler runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +32,7 @@ pub enum Placement {
 /// The handler's nice value: three times the weight of a thread with 0. More has no more effect, and each step costs where there is only one CPU to be on.
 const NICE: i32 = -5;
 /// The next fault comes sooner than this where thread and handler share a CPU and the thread does little else. Two CPUs that wake each other need longer.
-const NEAR: Duration = Duration::from_micros(20);
+const NEAR_NS: u64 = 20_000;
 /// To look costs 4 µs. Where thread after thread is found to be here, only so many late faults are passed over before the next look.
 const LONGEST_PATIENCE: u32 = 16;
 
@@ -47,13 +42,10 @@ pub(crate) struct Follower {
     allowed: Option<CpuSet>,
     cpu: Option<usize>,
     /// When the batch before was answered.
-    answered: Instant,
+    answered_ns: u64,
     /// How many late faults to pass over next time, and now.
     patience: u32,
     passes: u32,
-    /// Recently seen threads with their open `stat` files, the oldest replaced first.
-    threads: [Option<(i32, OwnedFd)>; 8],
-    oldest: usize,
 }
 
 impl Follower {
@@ -73,37 +65,35 @@ impl Follower {
         Follower {
             allowed,
             cpu: None,
-            answered: Instant::now(),
+            answered_ns: monotonic_ns(),
             patience: 0,
             passes: 0,
-            threads: [const { None }; 8],
-            oldest: 0,
         }
     }
 
-    /// Called after a batch was answered that was read at `woken`, with a thread that faulted. By then the scheduler has chosen the CPU where that thread goes on. Whatever fails, the
+    /// Called after a batch was answered that was read at `read_ns`, with a thread that faulted. By then the scheduler has chosen the CPU where that thread goes on. Whatever fails, the
     /// handler stays where it is.
-    pub(crate) fn follow(&mut self, tid: i32, woken: Instant) {
+    pub(crate) fn follow(&mut self, cpus: &mut Cpus, tid: i32, read_ns: u64) {
         if self.allowed.is_none() {
             return;
         }
-        let late = woken.saturating_duration_since(self.answered) > NEAR;
+        let late = read_ns.saturating_sub(self.answered_ns) > NEAR_NS;
         if late && self.passes > 0 {
             self.passes -= 1;
         } else if late {
-            self.patience = if self.move_to(tid) {
+            self.patience = if self.move_to(cpus, tid) {
                 0
             } else {
                 (self.patience * 2).clamp(1, LONGEST_PATIENCE)
             };
             self.passes = self.patience;
         }
-        self.answered = Instant::now();
+        self.answered_ns = monotonic_ns();
     }
 
     /// Moves to where the thread is; whether that is elsewhere.
-    fn move_to(&mut self, tid: i32) -> bool {
-        let (Some(allowed), Some(cpu)) = (self.allowed, self.last_cpu(tid)) else {
+    fn move_to(&mut self, cpus: &mut Cpus, tid: i32) -> bool {
+        let (Some(allowed), Some(cpu)) = (self.allowed, cpus.last(tid)) else {
             return false;
         };
         if self.cpu == Some(cpu) || !allowed.is_set(cpu).unwrap_or(false) {
@@ -115,70 +105,5 @@ impl Follower {
             self.cpu = Some(cpu);
         }
         moved
-    }
-
-    /// On which CPU the thread ran last.
-    fn last_cpu(&mut self, tid: i32) -> Option<usize> {
-        let known = self
-            .threads
-            .iter()
-            .position(|seen| matches!(seen, Some((seen, _)) if *seen == tid));
-        let slot = known.unwrap_or(self.oldest);
-        if known.is_none() {
-            self.oldest = (self.oldest + 1) % self.threads.len();
-            self.threads[slot] = open_stat(tid).map(|file| (tid, file));
-        }
-        let mut text = [0; 1024];
-        match pread(&self.threads[slot].as_ref()?.1, &mut text, 0) {
-            Ok(len) => parse_cpu(&text[..len]),
-            // The thread has ended; a new one with its id gets a new file.
-            Err(_) => {
-                self.threads[slot] = None;
-                None
-            }
-        }
-    }
-}
-
-fn open_stat(tid: i32) -> Option<OwnedFd> {
-    let mut path = [0_u8; 64];
-    // The last byte stays 0.
-    write!(&mut path[..63], "/proc/self/task/{tid}/stat").ok()?;
-    let path = CStr::from_bytes_until_nul(&path).ok()?;
-    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()
-}
-
-/// Field 39 of proc_pid_stat(5). Fields are counted from behind the command's name, which is the second and may contain anything.
-fn parse_cpu(stat: &[u8]) -> Option<usize> {
-    let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    let mut fields = stat[behind_name..]
-        .split(u8::is_ascii_whitespace)
-        .filter(|field| !field.is_empty());
-    std::str::from_utf8(fields.nth(39 - 3)?).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cpu_is_found_behind_any_name() {
-        let rest = "S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 1 1 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 3 0 0";
-        assert_eq!(parse_cpu(format!("7 (a) b) {rest}").as_bytes()), Some(3));
-        assert_eq!(parse_cpu(b"7 (a) S 1"), None);
-        assert_eq!(parse_cpu(b""), None);
-    }
-
-    #[test]
-    fn a_threads_own_cpu_is_one_that_exists() {
-        let mut follower = Follower::new(Placement::Follow);
-        let tid = nix::unistd::gettid().as_raw();
-        let cpu = follower
-            .last_cpu(tid)
-            .expect("a thread can read its own stat");
-        assert!(cpu < CpuSet::count());
-        // Thread ids are positive: this one can be no thread's.
-        assert_eq!(follower.last_cpu(-1), None);
-        assert!(follower.last_cpu(tid).is_some());
     }
 }

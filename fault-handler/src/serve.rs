@@ -18,23 +18,25 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use host_memory::page::{HostRange, page_size};
-use host_memory::uffd::{Event, Events, FaultKind, UffdError};
+use host_memory::uffd::{Event, Events, FaultKind, UffdError, Wake};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{sched_getcpu, sched_yield};
 use nix::sys::time::TimeSpec;
 
+use crate::clock::monotonic_ns;
+use crate::cpus::Cpus;
 use crate::fail;
-use crate::fault::{Fault, Next, OutcomeKind, Resolver};
+use crate::fault::{Answer, Fault, Next, OutcomeKind, Resolver};
 use crate::install::{Desk, Installer};
 use crate::kernel::Kernel;
 use crate::placement::Follower;
 use crate::record::FaultRecord;
-use crate::stats::{Meter, nanos};
+use crate::stats::Meter;
 
 /// Messages read at once.
 const BATCH: usize = 32;
@@ -47,20 +49,62 @@ pub(crate) const ATTEMPTS: u32 = 8;
 pub(crate) enum Control {
     /// Copy the statistics into the box and send it back.
     Stats(Box<Meter>, Sender<Box<Meter>>),
-    /// Send a record of each fault here from now on; say when that has begun.
-    Record(Sender<FaultRecord>, Sender<()>),
+    /// Send a record of each fault here from now on, or to nobody; hand back to whom they went before, whose memory is not the handler's to free.
+    Record(Option<Recorder>, Readers, Sender<Option<Recorder>>),
     /// End.
     Stop,
 }
+
+/// How those who take records from a channel do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// They may wait in it, and must be woken.
+    Wait,
+    /// They look now and then.
+    Poll,
+}
+
+/// Where records go.
+pub(crate) type Recorder = Sender<FaultRecord>;
 
 /// A fault under way.
 struct Pending {
     fault: Fault,
     page: HostRange,
     /// When it was read.
-    woken: Instant,
+    read_ns: u64,
     /// How often installing it has failed.
     failed: u32,
+    /// How often the resolver was asked.
+    attempts: u32,
+    /// What it said the page is.
+    answer: Option<Answer>,
+    noted: Noted,
+}
+
+/// What is noted of a fault, or of its last attempt, only where somebody records.
+#[derive(Clone, Copy, Default)]
+struct Noted {
+    /// Where the thread ran last when the fault had been read.
+    cpu: Option<u32>,
+    /// When the attempt began.
+    begun_ns: u64,
+    /// How long it took to find the CPU then.
+    recording_ns: u64,
+}
+
+impl Pending {
+    fn new(fault: Fault, page: HostRange, read_ns: u64) -> Pending {
+        Pending {
+            fault,
+            page,
+            read_ns,
+            failed: 0,
+            attempts: 0,
+            answer: None,
+            noted: Noted::default(),
+        }
+    }
 }
 
 /// The handler thread's state. No other thread sees any of it.
@@ -77,10 +121,10 @@ pub(crate) struct Server {
     /// Rounds in a row in which there was something to try again.
     rounds: u32,
     follower: Follower,
+    cpus: Cpus,
     meter: Box<Meter>,
-    recorder: Option<Sender<FaultRecord>>,
+    recorder: Option<Recorder>,
     control: Receiver<Control>,
-    started: Instant,
 }
 
 impl Server {
@@ -90,8 +134,9 @@ impl Server {
         desk: Desk,
         follower: Follower,
         control: Receiver<Control>,
+        recorder: Option<Recorder>,
     ) -> Server {
-        Server {
+        let mut server = Server {
             kernel,
             resolver,
             desk,
@@ -101,11 +146,13 @@ impl Server {
             rung: false,
             rounds: 0,
             follower,
+            cpus: Cpus::new(),
             meter: Meter::new(),
             recorder: None,
             control,
-            started: Instant::now(),
-        }
+        };
+        server.record_to(recorder);
+        server
     }
 
     /// Serves until it is told to stop. An error is one of poll, read or fcntl, after which no fault could be served.
@@ -158,7 +205,7 @@ impl Server {
         let bell = self.kernel.bell();
         loop {
             self.kernel.read_events(&mut self.events)?;
-            let woken = Instant::now();
+            let read_ns = monotonic_ns();
             let mut thread = None;
             for i in 0..self.events.as_slice().len() {
                 let Event::PageFault {
@@ -186,15 +233,10 @@ impl Server {
                     write,
                     tid,
                 };
-                self.serve(Pending {
-                    fault,
-                    page,
-                    woken,
-                    failed: 0,
-                });
+                self.serve(Pending::new(fault, page, read_ns));
             }
             if let Some(tid) = thread {
-                self.follower.follow(tid, woken);
+                self.follower.follow(&mut self.cpus, tid, read_ns);
             }
             if self.blocking || !self.events.is_full() {
                 return Ok(());
@@ -217,7 +259,7 @@ impl Server {
             return false;
         }
         let page = self.kernel.bell();
-        let result = match self.kernel.zeropage(page) {
+        let result = match self.kernel.zeropage(page, Wake::Wake) {
             // It is there: a signal has interrupted who waited, whose fault came again. Or the process is dying.
             Err(UffdError::Exists | UffdError::Gone) => self.kernel.wake(page),
             result => result,
@@ -234,8 +276,14 @@ impl Server {
     /// Resolves a fault, and sees to it that it ends or is in the ring.
     fn serve(&mut self, mut pending: Pending) {
         let Pending { fault, page, .. } = pending;
+        pending.attempts += 1;
+        if self.recorder.is_some() {
+            self.note_beginning(&mut pending);
+        }
         let installer = Installer::new(&*self.kernel, &mut self.desk, page, fault.kind);
-        let next = match self.resolver.resolve(&fault, installer).0 {
+        let outcome = self.resolver.resolve(&fault, installer);
+        pending.answer = self.desk.found.take();
+        let next = match outcome.0 {
             Next::Failed(reason) => {
                 pending.failed += 1;
                 if pending.failed < ATTEMPTS {
@@ -250,6 +298,20 @@ impl Server {
             Next::Ended(outcome) => self.end(&pending, outcome),
             Next::Later | Next::Failed(_) => self.put_off(pending),
         }
+    }
+
+    /// Notes when an attempt begins and, the first time, where the thread is. As long as it is not woken that is where it faulted.
+    fn note_beginning(&mut self, pending: &mut Pending) {
+        let noted = &mut pending.noted;
+        noted.begun_ns = monotonic_ns();
+        noted.recording_ns = 0;
+        if pending.attempts > 1 {
+            return;
+        }
+        let cpu = pending.fault.tid.and_then(|tid| self.cpus.last(tid));
+        noted.cpu = cpu.and_then(|cpu| cpu.try_into().ok());
+        noted.recording_ns = monotonic_ns().saturating_sub(noted.begun_ns);
+        self.meter.record_cost_ns += noted.recording_ns;
     }
 
     /// Poisons a page that could not be had.
@@ -271,73 +333,89 @@ impl Server {
             self.meter.put_off += 1;
             self.ring.push_back(pending);
         } else {
-            self.let_go(&pending);
+            self.let_go(pending);
         }
     }
 
     /// Wakes a fault's thread without a page: right at any time, since it faults anew.
-    fn let_go(&mut self, pending: &Pending) {
-        self.desk.resolved.set(Instant::now());
+    fn let_go(&mut self, mut pending: Pending) {
+        let now = monotonic_ns();
+        pending.noted.begun_ns = now;
+        pending.noted.recording_ns = 0;
+        self.desk.resolved_ns.set(now);
         if let Err(error) = self.kernel.wake(pending.page) {
             fail::abort(format_args!(
                 "cannot wake {:#x}: {error}",
                 pending.fault.page
             ));
         }
-        self.end(pending, OutcomeKind::Retried);
+        self.end(&pending, OutcomeKind::Retried);
     }
 
-    /// Counts a fault that has ended.
+    /// Counts a fault that has ended, and records it.
     fn end(&mut self, pending: &Pending, outcome: OutcomeKind) {
-        let resolved = self.desk.resolved.get();
-        let resolve = resolved.saturating_duration_since(pending.woken);
-        let install = resolved.elapsed();
+        let resolved_ns = self.desk.resolved_ns.get();
+        let ended_ns = monotonic_ns();
+        // Where installing does not wake, the time that counts is of before the waking: the thread may well run on this CPU before the ioctl that wakes it comes back.
+        let installed_ns = self.desk.installed_ns.take().unwrap_or(ended_ns);
+        let install_ns = installed_ns.saturating_sub(resolved_ns);
         let Fault {
             page,
             kind,
             write,
             tid,
         } = pending.fault;
-        self.meter.add(kind, outcome, resolve, install);
+        let until_resolved_ns = resolved_ns.saturating_sub(pending.read_ns);
+        self.meter.add(kind, outcome, until_resolved_ns, install_ns);
+        let pages = self.desk.pages.take();
         let Some(recorder) = &self.recorder else {
             return;
         };
+        let Noted {
+            cpu,
+            begun_ns,
+            recording_ns,
+        } = pending.noted;
         let record = FaultRecord {
-            read_ns: nanos(pending.woken.saturating_duration_since(self.started)),
+            read_ns: pending.read_ns,
             page,
             kind,
             write,
             tid,
-            cpu: None,
+            cpu,
             handler_cpu: sched_getcpu().ok().and_then(|cpu| cpu.try_into().ok()),
-            answer: None,
+            answer: pending.answer,
             outcome,
-            pages: u32::from(outcome.installed()),
-            attempts: pending.failed + 1,
-            queue_ns: 0,
-            resolve_ns: nanos(resolve),
-            install_ns: nanos(install),
+            pages: pages.try_into().unwrap_or(u32::MAX),
+            attempts: pending.attempts,
+            queue_ns: begun_ns.saturating_sub(pending.read_ns),
+            recording_ns,
+            resolve_ns: resolved_ns.saturating_sub(begun_ns + recording_ns),
+            install_ns,
         };
-        if recorder.try_send(record).is_err() {
-            self.meter.records_dropped += 1;
+        match recorder.try_send(record) {
+            Ok(()) => self.meter.recorded += 1,
+            Err(_) => self.meter.records_dropped += 1,
         }
+        self.meter.record_cost_ns += monotonic_ns().saturating_sub(ended_ns);
     }
 
     /// Does what was asked; whether that is to stop.
     fn obey(&mut self) -> bool {
         self.meter.reports_dropped = self.desk.reports_dropped();
         while let Ok(control) = self.control.try_recv() {
-            // To wake who waits for an answer, or for records, the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.
-            drop(std::thread::current());
             match control {
                 Control::Stats(mut into, answer) => {
                     into.copy_from(&self.meter);
                     // Who asked has gone away: nobody to tell.
                     let _ = answer.try_send(into);
                 }
-                Control::Record(recorder, begun) => {
-                    self.recorder = Some(recorder);
-                    let _ = begun.try_send(());
+                Control::Record(recorder, readers, before) => {
+                    if readers == Readers::Wait {
+                        // To wake them the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.
+                        drop(std::thread::current());
+                    }
+                    let _ = before.try_send(self.record_to(recorder));
                 }
                 Control::Stop => return true,
             }
@@ -345,10 +423,19 @@ impl Server {
         false
     }
 
+    /// Sends records there from now on; gives where they went before.
+    fn record_to(&mut self, recorder: Option<Recorder>) -> Option<Recorder> {
+        self.desk.wake = match recorder {
+            Some(_) => Wake::DontWake,
+            None => Wake::Wake,
+        };
+        std::mem::replace(&mut self.recorder, recorder)
+    }
+
     /// Lets go of the faults in the ring, which nobody would resolve any more.
     fn desert(&mut self) {
         while let Some(pending) = self.ring.pop_front() {
-            self.let_go(&pending);
+            self.let_go(pending);
         }
     }
 }
@@ -358,17 +445,13 @@ impl Server {
 fn empty_ring() -> VecDeque<Pending> {
     let page = HostRange::new(0, page_size()).expect("the first page does not wrap around");
     let mut ring = VecDeque::with_capacity(RING);
-    ring.resize_with(RING, || Pending {
-        fault: Fault {
-            page: page.start(),
-            kind: FaultKind::Missing,
-            write: false,
-            tid: None,
-        },
-        page,
-        woken: Instant::now(),
-        failed: 0,
-    });
+    let fault = Fault {
+        page: page.start(),
+        kind: FaultKind::Missing,
+        write: false,
+        tid: None,
+    };
+    ring.resize_with(RING, || Pending::new(fault, page, 0));
     ring.clear();
     ring
 }

@@ -24,6 +24,7 @@ use crate::inspect;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
 use crate::process::ProcessObject;
+use crate::recording::{self, When};
 use crate::report::note;
 use crate::resolver::{FaultTable, Tracer};
 use crate::status::Status;
@@ -116,7 +117,8 @@ impl Engine {
             starting: Mutex::new(()),
         };
         crate::fork::watch().map_err(fail("no fork handlers"))?;
-        if ahead::may_make_threads() {
+        recording::begin_by_environment(When::Calling);
+        if !ahead::only() {
             inspect::listen_if_asked();
         }
         Ok(engine)
@@ -200,13 +202,26 @@ pub fn fault_stats() -> Option<fault_handler::Stats> {
         .map(|tracer| tracer.handler.stats())
 }
 
-/// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. `None` where
-/// traced mode does not work.
+/// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. Replaces an earlier one. Each fault takes longer until
+/// [`stop_recording_faults`]. `None` where traced mode does not work, and where the process records to a file
+/// ([`Recorder`](crate::Recorder)).
 pub fn record_faults(
     capacity: usize,
 ) -> Option<crossbeam_channel::Receiver<fault_handler::FaultRecord>> {
     let handler: &FaultHandler = &Engine::get().ok()?.tracer()?.handler;
+    if recording::is_on() {
+        return None;
+    }
     Some(handler.record(capacity))
+}
+
+/// Ends what [`record_faults`] began: when this comes back, the records of all faults that ended before are in its channel, which is disconnected. A recording to a file goes on.
+pub fn stop_recording_faults() {
+    if !recording::is_on()
+        && let Some(tracer) = Engine::running().and_then(Engine::started_tracer)
+    {
+        tracer.handler.stop_recording();
+    }
 }
 
 /// The policy of mappings that are made without naming one. `Traced` unless [`set_default_policy`] said otherwise.

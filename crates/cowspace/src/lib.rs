@@ -66,6 +66,7 @@ mod plan;
 mod private;
 mod process;
 mod reconcile;
+mod recording;
 mod regions;
 mod report;
 mod resolver;
@@ -87,7 +88,7 @@ pub use ahead::{make_threads_only_ahead, start_threads_ahead};
 pub use discard::VmoLockState;
 pub use engine::{
     default_policy, fault_stats, is_running, prepare, record_faults, reserve_address_space,
-    set_default_policy,
+    set_default_policy, stop_recording_faults,
 };
 pub use freeze::Frozen;
 pub use handles::{Handle, HandleBased, Unowned};
@@ -99,6 +100,7 @@ pub use options::{
     Policy, TransferDataOptions, VmarFlags, VmarOp, VmoChildOptions, VmoOp, VmoOptions,
 };
 pub use process::Process;
+pub use recording::Recorder;
 pub use rights::Rights;
 pub use signals::{Signals, WaitResult};
 pub use status::Status;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::lock::RwLock;
 use fault_handler::{
-    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver, most_copied,
+    Answer, Fault, FaultHandler, FaultKind, Installer, Options, Outcome, Protect, Resolver,
+    most_copied,
 };
 use host_memory::page::{HostRange, page_size};
 use host_memory::probe::Probe;
@@ -19,6 +20,7 @@ use page_tree::{MemoryId, Place};
 use crate::ahead;
 use crate::aspace::MappingId;
 use crate::family::{Backing, Family, FamilyState, Home, Region};
+use crate::recording;
 
 /// A read fault maps up to so many neighbours as well, as the kernel's fault-around does.
 const WINDOW_PAGES: u64 = 16;
@@ -66,7 +68,12 @@ impl Tracer {
                 table: table.clone(),
                 writes,
             });
-            let handler = ahead::take()?.serve(uffd.clone(), resolver, Options::default())?;
+            let handler = ahead::take()?.serve(
+                uffd.clone(),
+                resolver,
+                Options::default(),
+                recording::recorder(),
+            )?;
             Ok(Tracer {
                 uffd,
                 handler,
@@ -159,10 +166,11 @@ impl EngineResolver {
         let wanted = if fault.write { wanted(region, page) } else { 1 };
         if fault.kind == FaultKind::WriteProtect {
             // Whatever is mapped there is right; the kernel copies it if it is the layer's.
+            install.found(Answer::Own);
             open(region, page..page + wanted);
             return install.unprotect(wanted as usize);
         }
-        let run = state.tree.run(memory, page..page + wanted);
+        let (run, depth) = state.tree.run_and_depth(memory, page..page + wanted);
         let pages = (run.pages.end - page) as usize;
         if fault.write {
             open(region, run.pages.clone());
@@ -178,12 +186,15 @@ impl EngineResolver {
             zeros(fault, pages, install)
         };
         let Place::In(layer, layer_page) = run.place else {
+            install.found(Answer::Zero);
             return zeros(install, pages);
         };
         let Some(bytes) = state.layer(layer) else {
+            install.found(Answer::Own);
             // The memory's own private page is gone, and nothing in the engine takes one away without telling the tree.
             return install.poison("a private page was discarded behind the engine's back");
         };
+        install.found(Answer::Layer { depth });
         let offset = layer_page * page_size() as u64;
         match (run.place == shown, fault.kind, fault.write) {
             (true, FaultKind::Minor, false) => {
@@ -254,21 +265,26 @@ fn resolve_shared(
     install: Installer<'_>,
 ) -> Outcome {
     let page = region.page_at(fault.page);
-    match state.tree.resolve(memory, page) {
-        Place::In(layer, layer_page) => match (state.layer(layer), &state.pages(memory).home) {
-            (
-                Some(bytes),
-                Home::MemFd {
-                    complete: false, ..
-                },
-            ) => match bytes.at(layer_page * page_size() as u64) {
-                Some((layer, offset)) => install.copy_layer(layer, offset, 1, Protect::None),
-                None => install.zero(),
-            },
-            // In its own file, or in a complete one: what is not there is zero.
-            _ => install.zero(),
+    let (run, depth) = state.tree.run_and_depth(memory, page..page + 1);
+    let Place::In(layer, layer_page) = run.place else {
+        install.found(Answer::Zero);
+        return install.zero();
+    };
+    let Some(bytes) = state.layer(layer) else {
+        install.found(Answer::Own);
+        // In its own file: what is not there is zero.
+        return install.zero();
+    };
+    install.found(Answer::Layer { depth });
+    match &state.pages(memory).home {
+        Home::MemFd {
+            complete: false, ..
+        } => match bytes.at(layer_page * page_size() as u64) {
+            Some((layer, offset)) => install.copy_layer(layer, offset, 1, Protect::None),
+            None => install.zero(),
         },
-        Place::Zero => install.zero(),
+        // What is not there is zero in a complete file as well.
+        _ => install.zero(),
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Seen {
     pub(crate) place: Place,
     /// The node that has the run, and the first page in its coordinates; `None` if no node has one, so that the pages are zero.
     pub(crate) holder: Option<(Key, u64)>,
+    /// How many hidden nodes above the leaf the last node was that was looked at: the holder, if there is one.
+    pub(crate) depth: u32,
 }
 
 impl Seen {
@@ -41,24 +43,30 @@ impl Tree {
     /// Never empty if `pages` is not. Beyond the end of `v` all is zero. Allocates nothing.
     #[must_use]
     pub fn run(&self, v: impl Shows, pages: Range<u64>) -> Run {
+        self.run_and_depth(v, pages).0
+    }
+
+    /// [`Tree::run`], and how many hidden nodes above the memory of `v` it was found: 0 in its own map, at most [`Tree::depth`]. Of pages that no node has: how far up was looked.
+    #[must_use]
+    pub fn run_and_depth(&self, v: impl Shows, pages: Range<u64>) -> (Run, u32) {
         let inside = self.in_memory(v, pages.clone());
         if inside.is_empty() {
-            return Run {
-                pages,
-                place: Place::Zero,
-            };
+            let place = Place::Zero;
+            return (Run { pages, place }, 0);
         }
         let seen = self.look_up(v.leaf(self), inside);
-        Run {
+        let run = Run {
             pages: pages.start..pages.start + seen.len(),
             place: seen.place,
-        }
+        };
+        (run, seen.depth)
     }
 
     /// What `leaf` shows from `pages.start` on, as far as it is one run of one node. `pages` is not empty.
     pub(crate) fn look_up(&self, leaf: Key, pages: Range<u64>) -> Seen {
         let mut len = pages.end - pages.start;
         let (mut key, mut page) = (leaf, pages.start);
+        let mut depth = 0;
         loop {
             let node = &self.nodes[key];
             let span = node.runs.at(page);
@@ -68,6 +76,7 @@ impl Tree {
                     pages: pages.start..pages.start + len,
                     place,
                     holder: Some((key, page)),
+                    depth,
                 };
             }
             match node.parent {
@@ -75,12 +84,14 @@ impl Tree {
                     len = len.min(up.limit - page);
                     key = up.parent;
                     page += up.offset;
+                    depth += 1;
                 }
                 _ => {
                     return Seen {
                         pages: pages.start..pages.start + len,
                         place: Place::Zero,
                         holder: None,
+                        depth,
                     };
                 }
             }

@@ -14,12 +14,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 
-use host_memory::exit::at_exit;
-use host_memory::thread::BareThread;
+use host_memory::process::at_exit;
+use host_memory::thread::{BareThread, standard_signals, with_blocked};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
@@ -154,10 +153,8 @@ fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
 }
 
 fn spawn(server: Server) -> io::Result<()> {
-    let before = SigSet::from_iter(Signal::iterator()).thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let started = BareThread::spawn(c"cowspace-inspect", move || server.run());
-    before.thread_set_mask()?;
-    started.map(drop)
+    let start = || BareThread::spawn(c"cowspace-inspect", move || server.run());
+    with_blocked(standard_signals(), start).map(drop)
 }
 
 /// The thread.
