@@ -97,3 +97,12 @@ fn count(n: u64, one: &str) -> String {
         _ => format!("{n} {one}{plural}"),
     }
 }
+
+/// At most so many characters of a text.
+fn shortened(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.into();
+    }
+    let start: String = text.chars().take(longest - 1).collect();
+    start + "…"
+}

@@ -20,7 +20,6 @@
 //! | [`malloc`] | whose `malloc` the process has |
 //! | [`usage`] | how much memory a file takes |
 //! | [`transfers`] | whether the kernel may be writing to our memory by itself |
-//! | [`exit`] | what is done at `exit(3)` |
 //! | [`forked`] | telling a forked copy of the process apart |
 //! | [`heap`] | an allocator whose state lies in the memory it gives out |
 //! | [`process`] | `fork(2)` of a process with one thread, and copies that only wait |
@@ -35,7 +34,6 @@
 
 pub mod access;
 pub mod code;
-pub mod exit;
 mod folder;
 pub mod forked;
 pub mod heap;

@@ -119,7 +119,7 @@ impl<'a> Family<'a> {
             scaled += vmo.scaled_bytes;
         }
         Some(format!(
-            "size {}, shows {}: {} alone, {} as its share",
+            "size {}, content {}: {} alone, share {}",
             size(memory.size_bytes),
             size(committed),
             size(private),

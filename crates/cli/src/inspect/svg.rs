@@ -8,11 +8,11 @@ use std::fmt::Write;
 use cowspace::inspect::{FamilyRecord, Inspection};
 
 use super::family::Family;
-use super::size;
+use super::{shortened, size};
 
 /// A node's box, and what is between boxes.
-const WIDTH: u64 = 330;
-const HEIGHT: u64 = 74;
+const WIDTH: u64 = 420;
+const HEIGHT: u64 = 80;
 const GAP: u64 = 14;
 const STEP: u64 = WIDTH + 50;
 const LINE: u64 = 16;
@@ -76,7 +76,7 @@ fn draw_family(
             "<rect x=\"{x}\" y=\"{top}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"{round}\" fill=\"{fill}\" stroke=\"#666\"/>"
         )?;
         let inset = x + 22;
-        let name = shortened(&family.name(node), 46);
+        let name = shortened(&family.name(node), 52);
         line(out, inset, top + LINE + 2, "bold", &name)?;
         let facts = [family.window(node), family.charged(node)];
         for (number, fact) in (2..).zip(facts.into_iter().flatten()) {
@@ -85,7 +85,7 @@ fn draw_family(
                 inset,
                 top + number * LINE + 2,
                 "normal",
-                &shortened(&fact, 52),
+                &shortened(&fact, 64),
             )?;
         }
         owned(out, inset, top + HEIGHT - 10, node)?;
@@ -184,14 +184,6 @@ fn square(out: &mut String, x: u64, y: u64, layer: u64) -> std::fmt::Result {
         out,
         "<rect x=\"{x}\" y=\"{top}\" width=\"10\" height=\"10\" fill=\"hsl({hue},65%,50%)\"/>"
     )
-}
-
-fn shortened(text: &str, longest: usize) -> String {
-    if text.chars().count() <= longest {
-        return text.into();
-    }
-    let start: String = text.chars().take(longest - 1).collect();
-    start + "…"
 }
 
 fn escaped(text: &str) -> String {

@@ -6,7 +6,7 @@ use cowspace::inspect::{FamilyRecord, MapRecord, MappingRecord, Memory};
 
 use super::family::{Family, home};
 use super::smaps::Smaps;
-use super::{Report, count, size};
+use super::{Report, count, shortened, size};
 
 /// Deeper VMARs are not indented further: the table is to stay readable.
 const DEEPEST: usize = 8;
@@ -24,7 +24,7 @@ fn write_to(out: &mut String, report: &Report) -> std::fmt::Result {
         out,
         "process {}: {}",
         inspection.pid,
-        printable(&report.command.join(" "))
+        shortened(&printable(&report.command.join(" ")), 80)
     )?;
     writeln!(
         out,
@@ -92,8 +92,12 @@ fn row(mapping: &MappingRecord) -> String {
     )
 }
 
-/// A family's nodes, as a tree, and its layers.
+/// A family's nodes, as a tree, and its layers. In one line, if it is a VMO that was never cloned.
 fn tree(out: &mut String, family: &Family<'_>) -> std::fmt::Result {
+    if let ([node], [] | [_]) = (&family.record.nodes[..], &family.record.layers[..]) {
+        let (name, owns) = (printable(&family.name(node)), family.owns(node));
+        return writeln!(out, "family {}: {name}, {owns}", family.number);
+    }
     writeln!(out, "{}", family.title())?;
     let prefixes = prefixes(family.record);
     for (node, prefix) in family.record.nodes.iter().zip(prefixes) {

@@ -14,12 +14,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 
-use host_memory::exit::at_exit;
-use host_memory::thread::BareThread;
+use host_memory::process::at_exit;
+use host_memory::thread::{BareThread, standard_signals, with_blocked};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
@@ -154,10 +153,8 @@ fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
 }
 
 fn spawn(server: Server) -> io::Result<()> {
-    let before = SigSet::from_iter(Signal::iterator()).thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let started = BareThread::spawn(c"cowspace-inspect", move || server.run());
-    before.thread_set_mask()?;
-    started.map(drop)
+    let start = || BareThread::spawn(c"cowspace-inspect", move || server.run());
+    with_blocked(standard_signals(), start).map(drop)
 }
 
 /// The thread.
@@ -291,30 +288,41 @@ impl Connection {
     fn serve(&mut self) -> io::Result<bool> {
         if self.written < self.answer.len() {
             self.write()?;
-            return Ok(false);
+        } else {
+            self.read()?;
         }
-        self.read()?;
-        let Some((question, rest)) = self.question.split_at_checked(wire::HEADER_LEN) else {
-            return Ok(false);
+        let mut asked = false;
+        // More than one may have been read.
+        while self.answer.is_empty()
+            && let Some(question) = self.next_question()?
+        {
+            asked = true;
+            let framed = wire::frame(&answer(question), wire::LONGEST_ANSWER);
+            let framed = framed.or_else(|| {
+                let why = "the answer is too long: there is too much mapped";
+                wire::frame(&Answer::Failed(why.into()), wire::LONGEST_ANSWER)
+            });
+            self.answer = framed.ok_or(io::ErrorKind::InvalidData)?;
+            self.write()?;
+        }
+        Ok(asked)
+    }
+
+    /// Takes a question out of what was read, if there is a whole one.
+    fn next_question(&mut self) -> io::Result<Option<Question>> {
+        let Some((header, rest)) = self.question.split_first_chunk() else {
+            return Ok(None);
         };
-        let len = wire::len(question.try_into().map_err(io::Error::other)?);
+        let len = wire::len(*header);
         if len > wire::LONGEST_QUESTION {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let Some(question) = rest.get(..len) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let answer = answer(postcard::from_bytes(question).map_err(io::Error::other)?);
+        let question = postcard::from_bytes(question).map_err(io::Error::other)?;
         self.question.drain(..wire::HEADER_LEN + len);
-        let framed = wire::frame(&answer, wire::LONGEST_ANSWER);
-        let framed = framed.or_else(|| {
-            let failed = Answer::Failed("the answer is too long: there is too much mapped".into());
-            wire::frame(&failed, wire::LONGEST_ANSWER)
-        });
-        self.answer = framed.ok_or(io::ErrorKind::InvalidData)?;
-        self.written = 0;
-        self.write()?;
-        Ok(true)
+        Ok(Some(question))
     }
 
     /// Reads no more than one question and a bit.
