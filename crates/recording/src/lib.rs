@@ -5,9 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+mod frame;
 mod message;
+mod reader;
 mod recording;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 pub use fault_handler::{Answer, FaultKind, FaultRecord, OutcomeKind};
 pub use message::{End, Mapping, Message, Policy, Probe, Start};
+pub use reader::{ReadError, parse, read};
 pub use recording::{Ended, ProcessRecording, Recording};
+pub use writer::Writer;

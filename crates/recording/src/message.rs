@@ -10,7 +10,7 @@ pub enum Message {
     Start(Start),
     /// Faults that have ended since the last message of this kind, in the order in which they ended.
     Faults(Vec<FaultRecord>),
-    /// What is mapped now: replaces the message of this kind before.
+    /// What is mapped from here on, as far as no message of this kind before has it: the first one has all, further ones what is new.
     Mappings(Vec<Mapping>),
     /// Names of threads that were not named before.
     Threads(Vec<(i32, String)>),
