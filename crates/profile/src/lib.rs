@@ -1,3 +1,27 @@
-//! Profiles of page faults: what a recording says, shown.
+//! Profiles of page faults: what a recording says, shown. No engine, no system calls.
+//!
+//! ```text
+//!   Recording ──▶ faults.rs    each fault: its record, its probe, where it was; in order of time
+//!     fault.rs      one of them: kind, phases
+//!   ──▶ profile.rs   the model: all that is shown of them together, computed once (build.rs)
+//!     latency.rs    distributions of times
+//! ```
+//!
+//! # Words
+//!
+//! A *fault* is either one that a handler has recorded, or one that only a probe has seen, since the kernel resolved it: [`Kind::Kernel`]. Its *phases* are
+//! named in [`Phase`]. *Handled* is the part that a handler can know (queue, resolve, install), *total* is what a thread waited, which only a probe can know.
 
 #![forbid(unsafe_code)]
+
+mod fault;
+mod json;
+mod latency;
+mod profile;
+
+pub use fault::{Kind, Phase, Phases};
+pub use latency::{Bucket, Latencies, Summary};
+pub use profile::{
+    AnswerRow, Band, Cpu, Distribution, HeatMap, HeatRow, How, Machine, Measure, Placement,
+    Process, Profile, Region, Thread, TimeBin, Touches,
+};
