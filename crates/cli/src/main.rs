@@ -5,6 +5,7 @@
 
 mod bench;
 mod doctor;
+mod profile;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ struct Cli {
 enum Command {
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Profile(Box<profile::Args>),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Ok(cli) => match cli.command {
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Profile(args) => profile::run(&args),
         },
         Err(error) => refuse(&error),
     }

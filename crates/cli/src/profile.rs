@@ -1,0 +1,250 @@
+//! `cowspace profile`: how slow page faults are here, which part of a fault takes the time, and where the faults come from.
+//!
+//! A run is *recorded* into a file, by [`synthetic`] threads of this process or by another [`program`]; what the file says is computed by the crate
+//! cowspace-profile, and shown by [`outputs`].
+
+mod options;
+mod outputs;
+mod overhead;
+mod pattern;
+mod program;
+mod soon;
+mod synthetic;
+mod touch;
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Subcommand;
+use fault_recording::{ProcessRecording, ReadError, Recording};
+use soon::cowspace_profile::{Comparison, Profile};
+use tempfile::NamedTempFile;
+
+use options::Synthetic;
+use outputs::{Outputs, Reserved, Summary};
+use program::Ended;
+
+/// Profile page faults: of memory that this command touches itself, or of a program that uses cowspace
+///
+/// Without PROGRAM, threads of this command touch memory for some seconds, and time each touch. Memory of --size is
+/// filled but for its last eighth. In each round it is cloned, by the call that clones what is mapped at an address, the
+/// clone is mapped with --policy, and the threads touch pages of it in the order of --pattern. So all of its pages are
+/// shared and none is in the page table, as in a child that has just been spawned, and all kinds of faults come:
+///
+///   minor          the first touch of a page that was filled: to a load the handler gives
+///                  the page itself and up to 15 neighbours, to a store a copy
+///   write-protect  the first store to a page that is there since it or a neighbour was loaded
+///   missing        the first touch of a page that was never filled: it is given zeros
+///
+/// With --policy native the kernel resolves the faults alone, and only the threads' own times tell of them.
+///
+/// With PROGRAM, that is run with COWSPACE_RECORD set: its traced faults are recorded, and those of its children that use
+/// cowspace. Its standard input, output and error stay its own; the summary comes on standard error when it has
+/// ended, and its exit status is passed on (128 and the number of the signal that ended it; 127 if there is no such program, 126 if it cannot be executed).
+/// If nothing was recorded the exit status is not 0.
+///
+/// Ctrl-C ends the run; what was recorded until then is shown.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    synthetic: Synthetic,
+
+    #[command(flatten)]
+    outputs: Outputs,
+
+    /// Keep the recording: `cowspace profile show FILE` shows it again
+    #[arg(long, value_name = "FILE", help_heading = outputs::HEADING)]
+    record: Option<PathBuf>,
+
+    /// A program and its arguments, to be profiled instead
+    #[arg(last = true, value_name = "PROGRAM ARGS")]
+    program: Vec<OsString>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what was recorded in FILE
+    Show {
+        /// A recording: of --record, of COWSPACE_RECORD, or of `zygote-demo --profile`
+        file: PathBuf,
+        #[command(flatten)]
+        outputs: Outputs,
+    },
+    /// Compare two recordings
+    Diff {
+        /// The recording to compare with
+        before: PathBuf,
+        /// The recording that is compared
+        after: PathBuf,
+        /// Print one JSON document instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Profiles, shows or compares; the exit status.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let (checked, done): (_, Box<dyn FnOnce() -> Result<u8>>) = match &args.command {
+        Some(Command::Show { file, outputs }) => {
+            (outputs.check(None), Box::new(|| show(file, outputs)))
+        }
+        Some(Command::Diff {
+            before,
+            after,
+            json,
+        }) => (Ok(()), Box::new(|| diff(before, after, *json))),
+        None => (args.check(), Box::new(|| record(args))),
+    };
+    let error = match checked.map(|()| done()) {
+        Ok(Ok(status)) => return ExitCode::from(status),
+        Ok(Err(error)) => error,
+        Err(wrong) => {
+            say(&wrong);
+            return ExitCode::from(2);
+        }
+    };
+    say(&format!("{error:#}"));
+    ExitCode::FAILURE
+}
+
+impl Args {
+    /// What is wrong with arguments that are each in order; one line.
+    fn check(&self) -> Result<(), String> {
+        self.outputs.check(self.record.as_deref())?;
+        if !self.program.is_empty() {
+            return Ok(());
+        }
+        if env::var_os(program::VARIABLE).is_some() {
+            // The engine would obey it, and there is one recorder in a process.
+            let variable = program::VARIABLE;
+            return Err(format!(
+                "{variable} is set, which is for other programs: --record FILE keeps this one's recording"
+            ));
+        }
+        self.synthetic.check()
+    }
+}
+
+/// Profiles, and shows that.
+fn record(args: &Args) -> Result<u8> {
+    // What cannot be written is found before the work is done.
+    let files = args.outputs.open()?;
+    let target = Target::new(args.record.as_deref())?;
+    let Some(name) = args.program.first() else {
+        let run = synthetic::run(&args.synthetic, &target.path)?;
+        files.write(&read(&target.path)?, Summary::Stdout, &run.lines())?;
+        return Ok(0);
+    };
+    let name = name.display();
+    let status = match program::run(&args.program, &target.path)? {
+        Ended::Ran(status) => program::passed_on(status),
+        Ended::NotStarted(error) => {
+            say(&format!("cannot run {name}: {error}"));
+            return Ok(program::not_started(&error));
+        }
+    };
+    let recorded = match fault_recording::read(&target.path) {
+        Ok(recording) if recording.processes.iter().any(has_faults) => {
+            files.write(&recording, Summary::Stderr, &[])
+        }
+        Ok(recording)
+            if recording
+                .processes
+                .iter()
+                .any(|process| process.start.traced) =>
+        {
+            Err(anyhow!(
+                "{name} made no traced fault: its mappings are native, or it touched no page of them"
+            ))
+        }
+        Ok(_) => Err(anyhow!(
+            "{name} made no traced fault: `cowspace doctor` says why faults cannot be traced here"
+        )),
+        Err(ReadError::Empty) => Err(anyhow!(
+            "{name} made no traced fault: it does not use cowspace, or did not come to it"
+        )),
+        Err(error) => Err(error.into()),
+    };
+    match recorded {
+        // How the program ended counts for more than how this did.
+        Err(error) if status != 0 => {
+            say(&format!("{error:#}"));
+            Ok(status)
+        }
+        recorded => recorded.map(|()| status),
+    }
+}
+
+fn has_faults(process: &ProcessRecording) -> bool {
+    !process.faults.is_empty() || !process.probes.is_empty()
+}
+
+fn show(file: &Path, outputs: &Outputs) -> Result<u8> {
+    let files = outputs.open()?;
+    files.write(&read(file)?, Summary::Stdout, &[])?;
+    Ok(0)
+}
+
+fn diff(before: &Path, after: &Path, json: bool) -> Result<u8> {
+    let difference = Comparison::new(&Profile::new(&read(before)?), &Profile::new(&read(after)?));
+    outputs::piped(io::stdout(), |out| {
+        if json {
+            difference.json(out)
+        } else {
+            difference.text(out)
+        }
+    })
+    .context("cannot print the comparison")?;
+    Ok(0)
+}
+
+fn read(file: &Path) -> Result<Recording> {
+    fault_recording::read(file).map_err(|error| match error {
+        // It names the file itself.
+        ReadError::Io { .. } => anyhow!(error),
+        error => anyhow!("{}: {error}", file.display()),
+    })
+}
+
+/// The file of the recording, empty. One that is not wanted later is removed when this is dropped.
+struct Target {
+    path: PathBuf,
+    _kept: Option<Reserved>,
+    _scratch: Option<NamedTempFile>,
+}
+
+impl Target {
+    fn new(kept: Option<&Path>) -> Result<Target> {
+        let Some(path) = kept else {
+            let scratch =
+                NamedTempFile::with_prefix("cowspace-").context("no room for a recording")?;
+            return Ok(Target {
+                path: scratch.path().to_owned(),
+                _kept: None,
+                _scratch: Some(scratch),
+            });
+        };
+        // Several processes append to it, wherever their folder is.
+        let path = std::path::absolute(path)?;
+        let reserved = Reserved::new(&path)?;
+        let cannot = || format!("cannot record to {}", path.display());
+        reserved.empty().with_context(cannot)?;
+        Ok(Target {
+            path,
+            _kept: Some(reserved),
+            _scratch: None,
+        })
+    }
+}
+
+fn say(text: &str) {
+    eprintln!("cowspace: {}", text.replace('\n', " "));
+}

@@ -1,0 +1,158 @@
+//! Stands in for what other branches have.
+use std::io;
+use std::path::Path;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fault_recording::{End, Message, Start, Writer};
+
+pub(crate) struct Recorder(Arc<AtomicBool>, JoinHandle<u64>);
+
+impl Recorder {
+    pub(crate) fn start(path: &Path) -> io::Result<Recorder> {
+        let pid = process::id().cast_signed();
+        let mut writer = Writer::append(path, pid)?;
+        writer.write(&Message::Start(Start {
+            cowspace: String::new(),
+            kernel: String::new(),
+            machine: String::new(),
+            cpus: 1,
+            page_size: 4096,
+            pid,
+            parent: 1,
+            command: vec![],
+            at_ns: fault_handler::monotonic_ns(),
+            unix_ns: 0,
+            traced: true,
+        }))?;
+        let records = cowspace::record_faults(1 << 16);
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut n = 0;
+            loop {
+                let last = told.load(Ordering::Relaxed);
+                let chunk: Vec<_> = records.iter().flat_map(|r| r.try_iter()).collect();
+                n += chunk.len() as u64;
+                if !chunk.is_empty() {
+                    writer.write(&Message::Faults(chunk)).unwrap();
+                }
+                if last {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            writer
+                .write(&Message::End(End {
+                    at_ns: fault_handler::monotonic_ns(),
+                    recorded: n,
+                    ..End::default()
+                }))
+                .unwrap();
+            n
+        });
+        Ok(Recorder(stop, thread))
+    }
+    pub(crate) fn finish(self) {
+        self.0.store(true, Ordering::Relaxed);
+        let _ = self.1.join();
+    }
+}
+
+pub(crate) mod cowspace_profile {
+    use std::io::{self, Write};
+    pub(crate) struct Profile;
+    impl Profile {
+        pub(crate) fn new(r: &fault_recording::Recording) -> Profile {
+            for p in &r.processes {
+                let mut kinds = std::collections::BTreeMap::<String, (usize, Vec<u64>)>::new();
+                for f in &p.faults {
+                    let e = kinds
+                        .entry(format!(
+                            "{:?} {} {:?} {:?}",
+                            f.kind, f.write, f.answer, f.outcome
+                        ))
+                        .or_default();
+                    e.0 += 1;
+                    e.1.push(f.queue_ns + f.resolve_ns + f.install_ns);
+                }
+                for (k, (n, mut v)) in kinds {
+                    v.sort();
+                    eprintln!("{k}: {n} p50 {}", v[v.len() / 2]);
+                }
+                let mut totals: Vec<u64> = p
+                    .probes
+                    .iter()
+                    .filter(|p| p.faults > 0)
+                    .map(|p| p.after_ns - p.before_ns)
+                    .collect();
+                totals.sort();
+                let mut nof: Vec<u64> = p
+                    .probes
+                    .iter()
+                    .filter(|p| p.faults == 0)
+                    .map(|p| p.after_ns - p.before_ns)
+                    .collect();
+                nof.sort();
+                if !nof.is_empty() {
+                    eprintln!(
+                        "no fault: {} p50 {} max {}",
+                        nof.len(),
+                        nof[nof.len() / 2],
+                        nof[nof.len() - 1]
+                    );
+                }
+                let several = p.probes.iter().filter(|p| p.faults > 1).count();
+                eprintln!(
+                    "faults {} probes {} several {several} total p50 {:?} p99 {:?}",
+                    p.faults.len(),
+                    totals.len(),
+                    totals.get(totals.len() / 2),
+                    totals.get(totals.len() * 99 / 100)
+                );
+                // match
+                let mut probes = p.probes.clone();
+                probes.sort_by_key(|p| p.before_ns);
+                let mut by: std::collections::HashMap<
+                    (Option<i32>, usize),
+                    Vec<&fault_recording::FaultRecord>,
+                > = Default::default();
+                for f in &p.faults {
+                    by.entry((f.tid, f.page)).or_default().push(f);
+                }
+                let mut matched = 0;
+                let mut kernel = 0;
+                for q in probes.iter().filter(|p| p.faults > 0) {
+                    let n = by.get(&(Some(q.tid), q.page)).map_or(0, |v| {
+                        v.iter()
+                            .filter(|f| f.read_ns >= q.before_ns && f.read_ns <= q.after_ns)
+                            .count()
+                    });
+                    if n == 0 { kernel += 1 } else { matched += n }
+                }
+                eprintln!("records matched {matched}; probes without record {kernel}");
+            }
+            Profile
+        }
+    }
+    pub(crate) fn text(_: &Profile, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "summary")
+    }
+    macro_rules! f { ($($n:ident)*) => { $(pub(crate) fn $n<T>(_: &T, out: &mut dyn Write) -> io::Result<()> { writeln!(out, "{}", stringify!($n)) })* } }
+    f!(html json csv hdr trace);
+    pub(crate) struct Comparison;
+    impl Comparison {
+        pub(crate) fn new(_: &Profile, _: &Profile) -> Comparison {
+            Comparison
+        }
+        pub(crate) fn json(&self, _: &mut dyn Write) -> io::Result<()> {
+            Ok(())
+        }
+        pub(crate) fn text(&self, _: &mut dyn Write) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
