@@ -36,6 +36,16 @@ impl Latencies {
         self.most = self.most.max(ns);
     }
 
+    /// Adds all of others.
+    pub(crate) fn add(&mut self, other: &Latencies) {
+        self.histogram
+            .add(&other.histogram)
+            .expect("it grows as it must");
+        self.sum += other.sum;
+        self.least = self.least.min(other.least);
+        self.most = self.most.max(other.most);
+    }
+
     /// How many times there are.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -14,12 +14,16 @@
 
 #![forbid(unsafe_code)]
 
+mod build;
 mod fault;
+mod faults;
+mod heat;
 mod json;
 mod latency;
 mod profile;
 
-pub use fault::{Kind, Phase, Phases};
+pub use fault::{Fault, Kind, Phase, Phases, Role};
+pub use faults::{Faults, Place};
 pub use latency::{Bucket, Latencies, Summary};
 pub use profile::{
     AnswerRow, Band, Cpu, Distribution, HeatMap, HeatRow, How, Machine, Measure, Placement,

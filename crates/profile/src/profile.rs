@@ -288,7 +288,8 @@ pub struct Touches {
     pub without_fault: Summary,
     /// How long those took that faulted, however often.
     pub faulted: Summary,
-    /// How long those took that faulted several times (say, first the page was mapped, and then its protection lifted). Only their first fault's beginning and their last one's end are known to the probe, so they have no total.
+    /// How long those took for which the handler has several records: say, first the page was mapped, and then its protection lifted. Of the time between these the probe says nothing,
+    /// so none of them has a total.
     pub several_faults: Summary,
 }
 
@@ -349,14 +350,5 @@ impl HeatMap {
     #[must_use]
     pub fn row(&self, row: usize) -> &[u64] {
         &self.cells[row * self.columns..][..self.columns]
-    }
-}
-
-impl Profile {
-    /// What this recording says.
-    #[must_use]
-    pub fn new(recording: &fault_recording::Recording) -> Profile {
-        let _ = recording;
-        todo!()
     }
 }
