@@ -32,7 +32,12 @@ fn spawn(
 ) -> FaultHandler {
     let threads = SleepingThreads::start().unwrap();
     threads
-        .serve_on(fake.clone(), Arc::new(Answer(answer)), Options::default())
+        .serve_on(
+            fake.clone(),
+            Arc::new(Answer(answer)),
+            Options::default(),
+            None,
+        )
         .unwrap()
 }
 

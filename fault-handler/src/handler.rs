@@ -5,8 +5,10 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use host_memory::uffd::Uffd;
 
 use crate::fail;
@@ -14,7 +16,7 @@ use crate::fault::Resolver;
 use crate::kernel::Kernel;
 use crate::placement::Placement;
 use crate::record::FaultRecord;
-use crate::serve::{Control, Recorder};
+use crate::serve::{Control, Readers, Recorder};
 use crate::stats::{Meter, Stats};
 use crate::threads::{SleepingThreads, Threads};
 
@@ -49,7 +51,7 @@ impl FaultHandler {
         resolver: Arc<dyn Resolver>,
         options: Options,
     ) -> io::Result<FaultHandler> {
-        SleepingThreads::start()?.serve(uffd, resolver, options)
+        SleepingThreads::start()?.serve(uffd, resolver, options, None)
     }
 
     /// The handler of threads that have been given something to serve.
@@ -81,9 +83,7 @@ impl FaultHandler {
         }
         let (answer, filled) = bounded(1);
         self.ask(Control::Stats(Meter::new(), answer));
-        filled
-            .recv()
-            .map_or(Stats::default(), |meter| meter.stats())
+        answer_from(&filled).map_or(Stats::default(), |meter| meter.stats())
     }
 
     /// Sends a record of each fault that ends from now on to the returned channel, which holds `capacity` of them, at least one. What finds it full is dropped and
@@ -95,8 +95,14 @@ impl FaultHandler {
     /// Waits like [`FaultHandler::stats`].
     pub fn record(&self, capacity: usize) -> Receiver<FaultRecord> {
         let (recorder, records) = bounded(capacity.max(1));
-        self.set_recorder(Some(recorder));
+        self.set_recorder(Some(recorder), Readers::Wait);
         records
+    }
+
+    /// The same to a channel that is there already, and in which nobody waits: who takes the records looks now and then. Then no record costs a waking, and the handler thread never asks for its
+    /// own identity, for which the standard library calls `malloc`: the program's, which may live in memory that the handler serves.
+    pub fn record_to(&self, recorder: Sender<FaultRecord>) {
+        self.set_recorder(Some(recorder), Readers::Poll);
     }
 
     /// Ends what [`FaultHandler::record`] began: when this comes back, the records of all faults that ended before are in the channel, and the channel is disconnected. (A thread that goes on
@@ -104,18 +110,18 @@ impl FaultHandler {
     ///
     /// Waits like [`FaultHandler::stats`].
     pub fn stop_recording(&self) {
-        self.set_recorder(None);
+        self.set_recorder(None, Readers::Poll);
     }
 
-    fn set_recorder(&self, recorder: Option<Recorder>) {
+    fn set_recorder(&self, recorder: Option<Recorder>, readers: Readers) {
         // As in `stats`.
         if self.is_forked() {
             return;
         }
         let (replace, replaced) = bounded(1);
-        self.ask(Control::Record(recorder, replace));
+        self.ask(Control::Record(recorder, readers, replace));
         // What comes back may be the last to let go of a channel, which frees its memory: here, and not on the fault path.
-        drop(replaced.recv());
+        drop(answer_from(&replaced));
     }
 
     /// Stops the thread, waits for its end, and returns the final statistics (all 0 in a forked copy).
@@ -154,6 +160,22 @@ impl Drop for FaultHandler {
     fn drop(&mut self) {
         self.join();
     }
+}
+
+/// Waits for the handler's answer, which comes at once: the bell has been answered. `None` in a forked copy.
+///
+/// Not in the channel: who waits there must be woken, see [`FaultHandler::record_to`].
+fn answer_from<T>(answers: &Receiver<T>) -> Option<T> {
+    for round in 0u32.. {
+        match answers.try_recv() {
+            Ok(answer) => return Some(answer),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) if round < 100 => thread::yield_now(),
+            // Whatever has the CPU is more urgent than we are.
+            Err(TryRecvError::Empty) => thread::sleep(Duration::from_micros(100)),
+        }
+    }
+    None
 }
 
 /// Runs the thread's body. A panic, or an error after which no fault could be served, ends the process: the threads that wait would wait for ever, and if the

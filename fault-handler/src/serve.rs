@@ -50,9 +50,18 @@ pub(crate) enum Control {
     /// Copy the statistics into the box and send it back.
     Stats(Box<Meter>, Sender<Box<Meter>>),
     /// Send a record of each fault here from now on, or to nobody; hand back to whom they went before, whose memory is not the handler's to free.
-    Record(Option<Recorder>, Sender<Option<Recorder>>),
+    Record(Option<Recorder>, Readers, Sender<Option<Recorder>>),
     /// End.
     Stop,
+}
+
+/// How those who take records from a channel do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// They may wait in it, and must be woken.
+    Wait,
+    /// They look now and then.
+    Poll,
 }
 
 /// Where records go.
@@ -125,6 +134,7 @@ impl Server {
         desk: Desk,
         follower: Follower,
         control: Receiver<Control>,
+        recorder: Option<Recorder>,
     ) -> Server {
         Server {
             kernel,
@@ -138,7 +148,7 @@ impl Server {
             follower,
             cpus: Cpus::new(),
             meter: Meter::new(),
-            recorder: None,
+            recorder,
             control,
         }
     }
@@ -390,15 +400,17 @@ impl Server {
     fn obey(&mut self) -> bool {
         self.meter.reports_dropped = self.desk.reports_dropped();
         while let Ok(control) = self.control.try_recv() {
-            // To wake who waits for an answer, or for records, the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.
-            drop(std::thread::current());
             match control {
                 Control::Stats(mut into, answer) => {
                     into.copy_from(&self.meter);
                     // Who asked has gone away: nobody to tell.
                     let _ = answer.try_send(into);
                 }
-                Control::Record(recorder, before) => {
+                Control::Record(recorder, readers, before) => {
+                    if readers == Readers::Wait {
+                        // To wake them the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.
+                        drop(std::thread::current());
+                    }
                     let _ = before.try_send(std::mem::replace(&mut self.recorder, recorder));
                 }
                 Control::Stop => return true,

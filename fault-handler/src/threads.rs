@@ -10,11 +10,11 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
-use crossbeam_channel::{Receiver, bounded};
-use host_memory::thread::BareThread;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use host_memory::thread::{BareThread, standard_signals, with_blocked};
 use host_memory::uffd::Uffd;
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, getpid, gettid};
 
 use crate::fault::Resolver;
@@ -22,6 +22,7 @@ use crate::handler::{FaultHandler, Options, guard};
 use crate::install::Desk;
 use crate::kernel::{Kernel, Served};
 use crate::placement::Follower;
+use crate::record::FaultRecord;
 use crate::report::Reporter;
 use crate::serve::{Control, Server};
 use crate::stats::Meter;
@@ -53,6 +54,7 @@ enum Work {
         resolver: Arc<dyn Resolver>,
         options: Options,
         requests: Receiver<Control>,
+        recorder: Option<Sender<FaultRecord>>,
     },
     End,
 }
@@ -65,8 +67,7 @@ impl SleepingThreads {
     /// Those of eventfd(2) and of starting a thread.
     pub fn start() -> io::Result<SleepingThreads> {
         // A thread starts with its creator's mask. The program's signals are the business of its own threads; the one that stops threads is a real-time signal.
-        let standard = SigSet::from_iter(Signal::iterator());
-        let (reporter, log) = with_blocked(standard, Reporter::spawn)?;
+        let (reporter, log) = with_blocked(standard_signals(), Reporter::spawn)?;
         let order = Arc::<Order>::default();
         let meter = Arc::<OnceLock<_>>::default();
         let tid = Arc::<OnceLock<_>>::default();
@@ -104,7 +105,7 @@ impl SleepingThreads {
         self.0.as_ref().is_none_or(Threads::is_forked)
     }
 
-    /// Has them serve `uffd` through `resolver`. Makes no thread, waits for none, and calls no `malloc`.
+    /// Has them serve `uffd` through `resolver`, and send a record of each fault to `recorder`, as [`FaultHandler::record_to`] does. Makes no thread, waits for none, and calls no `malloc`.
     ///
     /// # Errors
     ///
@@ -114,8 +115,9 @@ impl SleepingThreads {
         uffd: Arc<Uffd>,
         resolver: Arc<dyn Resolver>,
         options: Options,
+        recorder: Option<Sender<FaultRecord>>,
     ) -> io::Result<FaultHandler> {
-        self.serve_on(Arc::new(Served::new(uffd)?), resolver, options)
+        self.serve_on(Arc::new(Served::new(uffd)?), resolver, options, recorder)
     }
 
     /// The same for any [`Kernel`].
@@ -124,6 +126,7 @@ impl SleepingThreads {
         kernel: Arc<dyn Kernel>,
         resolver: Arc<dyn Resolver>,
         options: Options,
+        recorder: Option<Sender<FaultRecord>>,
     ) -> io::Result<FaultHandler> {
         if self.is_forked() {
             return Err(Errno::ESRCH.into());
@@ -136,6 +139,7 @@ impl SleepingThreads {
             resolver,
             options,
             requests,
+            recorder,
         });
         tracing::debug!(tid = threads.tid, ?options, "fault handler started");
         Ok(FaultHandler::new(control, kernel, threads))
@@ -216,24 +220,17 @@ impl Work {
                 resolver,
                 options,
                 requests,
+                recorder,
             } => {
                 let follower = Follower::new(options.placement);
                 let desk = Desk::new(reporter);
-                let mut server = Server::new(kernel, resolver, desk, follower, requests);
+                let mut server = Server::new(kernel, resolver, desk, follower, requests, recorder);
                 // The server outlives a panic, and so the userfaultfd stays open: else the kernel would fill in zeros before the process ends.
                 guard(|| server.run());
                 Some(server.into_meter())
             }
         }
     }
-}
-
-/// Runs `f` with these signals blocked as well.
-fn with_blocked<T>(signals: SigSet, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let result = f();
-    before.thread_set_mask()?;
-    result
 }
 
 /// Has the memory of as much of this thread's stack as it will ever use: see `empty_ring` in serve.rs.

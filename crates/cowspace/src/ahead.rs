@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fault_handler::SleepingThreads;
 
 use crate::lock::Mutex;
+use crate::recording::{self, When};
 
 /// No call makes a thread.
 static ONLY_AHEAD: AtomicBool = AtomicBool::new(false);
@@ -24,7 +25,7 @@ pub fn make_threads_only_ahead() {
     ONLY_AHEAD.store(true, Ordering::Release);
 }
 
-/// Makes the fault handler's threads now, asleep until the first traced mapping; and has `fork()` ask the engine. Calls `malloc`, but with no lock of the engine's, so that `malloc` may call the
+/// Makes the fault handler's threads now, asleep until the first traced mapping, and the one that records faults if the environment asks for that; and has `fork()` ask the engine. Calls `malloc`, but with no lock of the engine's, so that `malloc` may call the
 /// engine. To be called once, when no other thread makes or clones mappings: as the program or library is loaded.
 ///
 /// # Errors
@@ -32,15 +33,21 @@ pub fn make_threads_only_ahead() {
 /// Those of making threads and descriptors, `ENOMEM` from `pthread_atfork`.
 pub fn start_threads_ahead() -> io::Result<()> {
     crate::fork::watch()?;
+    recording::begin_by_environment(When::Loading);
     let threads = SleepingThreads::start()?;
     know(&threads);
     *ASLEEP.lock() = Some(threads);
     Ok(())
 }
 
+/// Whether no call may make a thread.
+pub(crate) fn only() -> bool {
+    ONLY_AHEAD.load(Ordering::Acquire)
+}
+
 /// Whether a handler can be had now without making a thread where that is not allowed.
 pub(crate) fn can_be_had() -> bool {
-    !ONLY_AHEAD.load(Ordering::Acquire)
+    !only()
         || ASLEEP
             .lock()
             .as_ref()

@@ -23,6 +23,7 @@ use crate::handle::HandleTable;
 use crate::object::{Object, VmObject, VmarObject};
 use crate::options::Policy;
 use crate::process::ProcessObject;
+use crate::recording::{self, When};
 use crate::report::note;
 use crate::resolver::{FaultTable, Tracer};
 use crate::status::Status;
@@ -115,6 +116,7 @@ impl Engine {
             starting: Mutex::new(()),
         };
         crate::fork::watch().map_err(fail("no fork handlers"))?;
+        recording::begin_by_environment(When::Calling);
         Ok(engine)
     }
 
@@ -197,11 +199,14 @@ pub fn fault_stats() -> Option<fault_handler::Stats> {
 }
 
 /// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. `None` where
-/// traced mode does not work.
+/// traced mode does not work, and where the process records to a file ([`Recorder`](crate::Recorder)).
 pub fn record_faults(
     capacity: usize,
 ) -> Option<crossbeam_channel::Receiver<fault_handler::FaultRecord>> {
     let handler: &FaultHandler = &Engine::get().ok()?.tracer()?.handler;
+    if recording::is_on() {
+        return None;
+    }
     Some(handler.record(capacity))
 }
 

@@ -65,6 +65,7 @@ mod plan;
 mod private;
 mod process;
 mod reconcile;
+mod recording;
 mod regions;
 mod report;
 mod resolver;
@@ -98,6 +99,7 @@ pub use options::{
     Policy, TransferDataOptions, VmarFlags, VmarOp, VmoChildOptions, VmoOp, VmoOptions,
 };
 pub use process::Process;
+pub use recording::Recorder;
 pub use rights::Rights;
 pub use signals::{Signals, WaitResult};
 pub use status::Status;

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Space};
 use crate::family::Backing;
 use crate::object::VmObject;
 use crate::options::{Perms, VmarFlags};
+use crate::recording;
 use crate::regions::NewRegion;
 use crate::status::Status;
 
@@ -39,6 +40,7 @@ impl Engine {
             policy,
             ends_with_stream: flags.contains(VmarFlags::FAULT_BEYOND_STREAM_SIZE),
         };
+        let before = recording::before_mapping();
         let made = match self.make_region(&space, &new) {
             Ok(made) => made,
             Err(status) => {
@@ -49,6 +51,7 @@ impl Engine {
                 return Err(status);
             }
         };
+        recording::note_mapping(before, &vmo, space_range.clone(), vmo_offset, policy);
         let (id, changes) = space.commit_map(plan);
         self.follow_changes(&space, &changes);
         if let Some(made) = made {

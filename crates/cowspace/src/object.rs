@@ -13,6 +13,7 @@ use crate::family::{Family, FamilyState};
 use crate::handle::new_koid;
 use crate::info::{Koid, Name};
 use crate::process::ProcessObject;
+use crate::recording;
 use crate::signals::{SignalState, Signals};
 use crate::status::Status;
 use crate::stream_size::StreamSize;
@@ -124,6 +125,7 @@ impl VmObject {
 
     pub(crate) fn set_name(&self, name: Name) {
         *self.name.lock() = name;
+        recording::note_name(self.koid);
     }
 }
 

@@ -20,6 +20,7 @@ use page_tree::{MemoryId, Place};
 use crate::ahead;
 use crate::aspace::MappingId;
 use crate::family::{Backing, Family, FamilyState, Home, Region};
+use crate::recording;
 
 /// A read fault maps up to so many neighbours as well, as the kernel's fault-around does.
 const WINDOW_PAGES: u64 = 16;
@@ -67,7 +68,12 @@ impl Tracer {
                 table: table.clone(),
                 writes,
             });
-            let handler = ahead::take()?.serve(uffd.clone(), resolver, Options::default())?;
+            let handler = ahead::take()?.serve(
+                uffd.clone(),
+                resolver,
+                Options::default(),
+                recording::recorder(),
+            )?;
             Ok(Tracer {
                 uffd,
                 handler,

@@ -108,6 +108,19 @@ pub fn abort(line: fmt::Arguments<'_>) -> ! {
     std::process::abort();
 }
 
+/// Has the C library call `f` at `exit(3)`, on the thread that exits, while the others run (atexit(3)). For ever: it cannot be taken back. A forked copy calls it as well.
+///
+/// # Errors
+///
+/// `ENOMEM`: no memory for the list. (glibc has room for 32 such functions, and then calls `malloc`.)
+pub fn at_exit(f: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: functions live for ever, and it takes and returns nothing. A panic in it aborts (extern "C").
+    match unsafe { libc::atexit(f) } {
+        0 => Ok(()),
+        _ => Err(Errno::ENOMEM.into()),
+    }
+}
+
 /// Whether the kernel says at once that this process has no other thread: it refuses to unshare what threads share if there are several, and if not has nothing to do (unshare(2)).
 /// Where it does not say (a container may forbid the call) `false`: then they must be counted, which costs as much as forking a small process.
 pub(crate) fn is_single_threaded() -> bool {

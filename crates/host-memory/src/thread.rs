@@ -10,6 +10,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 
 use nix::libc::{self, c_void};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 /// Bytes of stack, as of a thread of the standard library.
 const STACK: usize = 2 << 20;
@@ -73,6 +74,24 @@ impl Drop for BareThread {
         // SAFETY: as in `join`.
         unsafe { libc::pthread_detach(self.handle) };
     }
+}
+
+/// The standard signals: the program's own, which are the business of its own threads. (Not the real-time ones, with one of which threads are stopped.)
+#[must_use]
+pub fn standard_signals() -> SigSet {
+    SigSet::from_iter(Signal::iterator())
+}
+
+/// Runs `f` with these signals blocked as well in the calling thread; a thread starts with its creator's mask.
+///
+/// # Errors
+///
+/// Those of `f`.
+pub fn with_blocked<T>(signals: SigSet, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let result = f();
+    before.thread_set_mask()?;
+    result
 }
 
 extern "C" fn begin(body: *mut c_void) -> *mut c_void {

@@ -43,6 +43,7 @@ fn fault_at(page: usize) -> FaultRecord {
         pages: 1,
         attempts: 1,
         queue_ns: 10,
+        recording_ns: 5,
         resolve_ns: 20,
         install_ns: 30,
     }
@@ -77,11 +78,11 @@ fn any_fault() -> impl Strategy<Value = FaultRecord> {
         option::of(answer),
     );
     let place = any::<(Option<i32>, Option<u32>, Option<u32>)>();
-    let numbers = any::<(u32, u32, u64, u64, u64)>();
+    let numbers = any::<(u32, u32, u64, u64, u64, u64)>();
     (what, place, numbers).prop_map(|(what, place, numbers)| {
         let ((read_ns, page, write), kind, outcome, answer) = what;
         let (tid, cpu, handler_cpu) = place;
-        let (pages, attempts, queue_ns, resolve_ns, install_ns) = numbers;
+        let (pages, attempts, queue_ns, recording_ns, resolve_ns, install_ns) = numbers;
         FaultRecord {
             read_ns,
             page,
@@ -95,6 +96,7 @@ fn any_fault() -> impl Strategy<Value = FaultRecord> {
             pages,
             attempts,
             queue_ns,
+            recording_ns,
             resolve_ns,
             install_ns,
         }
