@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::soon::Recorder;
 use anyhow::{Context, Result};
+use cowspace::Recorder;
 use fastrand::Rng;
 
 use super::pattern::Plan;
@@ -47,7 +47,7 @@ pub(crate) fn measure(
                 &mut times[usize::from(with)],
             )?;
             if let Some((recorder, _scratch)) = recorder {
-                recorder.finish();
+                recorder.finish().context("cannot record")?;
             }
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(None);

@@ -16,8 +16,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use std::time::Duration;
 
-use super::soon::Recorder;
 use anyhow::{Context, Result, anyhow, bail};
+use cowspace::Recorder;
 use fastrand::Rng;
 use fault_handler::monotonic_ns;
 use fault_recording::{Message, Probe, Writer};
@@ -136,9 +136,11 @@ pub(crate) fn run(options: &Synthetic, record: &Path) -> Result<Run> {
         record,
         &interrupted,
     );
-    recorder.finish();
+    let recorded = recorder.finish();
     drop(progress);
-    Ok(Run { overhead, ..run? })
+    let run = run?;
+    recorded.context(CANNOT_WRITE)?;
+    Ok(Run { overhead, ..run })
 }
 
 /// All rounds.
