@@ -68,6 +68,18 @@ pub(crate) mod cowspace_profile {
                             .filter(|f| f.read_ns >= q.before_ns && f.read_ns <= q.after_ns)
                             .count()
                     });
+                    if n == 0 && !q.write {
+                        eprintln!(
+                            "UNMATCHED {q:?} of first {:?} last {:?}; same page {:?}",
+                            p.faults.first().map(|f| f.read_ns),
+                            p.faults.last().map(|f| f.read_ns),
+                            p.faults
+                                .iter()
+                                .filter(|f| f.read_ns > q.before_ns - 20_000
+                                    && f.read_ns < q.after_ns + 20_000)
+                                .collect::<Vec<_>>()
+                        );
+                    }
                     if n == 0 { kernel += 1 } else { matched += n }
                 }
                 eprintln!("records matched {matched}; probes without record {kernel}");
