@@ -62,6 +62,7 @@ impl Profile {
             first_fault_ns: first.map_or(0, since),
             last_fault_ns: last.map_or(0, since),
             measure,
+            recording: recording_of(faults),
             pages_installed: faults
                 .iter()
                 .filter_map(|fault| fault.record)
@@ -113,6 +114,15 @@ fn measure(faults: &Faults<'_>) -> Measure {
     } else {
         Measure::Handled
     }
+}
+
+fn recording_of(faults: &Faults<'_>) -> Summary {
+    let mut group = Group::default();
+    let records = faults.iter().filter_map(|fault| fault.record);
+    group
+        .times
+        .extend(records.map(|record| record.recording_ns));
+    group.summary()
 }
 
 fn machines(recording: &Recording) -> Vec<Machine> {

@@ -88,11 +88,13 @@ pub type Phases = [Option<u64>; 5];
 /// A page fault: what a handler recorded of it, what a probe saw, or both.
 ///
 /// ```text
-///   probe   before_ns                                                            after_ns
-///             ├───────────┬───────┬─────────┬─────────┬──────────────────────────────┤
-///               kernel      queue   resolve   install   wake
+///   probe   before_ns                                                             after_ns
+///             ├───────────┬───────┬─────────────┬─────────┬─────────┬────────────────┤
+///               kernel      queue   (recording)   resolve   install   wake
 ///   record              read_ns
 /// ```
+///
+/// What recording itself adds to a fault is no phase, and in no time that is told: it would not be there otherwise.
 ///
 /// A touch of a page may fault several times: the page is mapped first and its protection lifted then, say. Its probe gives the first of these faults a beginning, and the last one an end.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +103,7 @@ pub struct Fault<'a> {
     pub process: usize,
     /// The region: an index in [`Faults::regions`](crate::Faults::regions).
     pub region: usize,
-    /// Whether it follows on from the fault of its thread before: at the page behind the last one that was installed then.
+    /// Whether it follows on from the fault of its thread before: ahead of it, no farther than pages were installed then.
     pub sequential: bool,
     /// What the handler recorded. None: the kernel resolved it by itself.
     pub record: Option<&'a FaultRecord>,
@@ -192,58 +194,88 @@ impl Fault<'_> {
         })
     }
 
-    /// Nanoseconds from reading it in the handler to its end there, if it was answered.
+    /// Nanoseconds that the handler took from reading it to its end, if it was answered.
     #[must_use]
     pub fn handled(&self) -> Option<u64> {
-        let record = self.record.filter(|_| self.answered())?;
-        Some(handled_until(record) - record.read_ns)
+        self.record.filter(|_| self.answered())?;
+        Some(sum(self.handler_phases()))
     }
 
     /// Nanoseconds from the faulting instruction until the thread ran again, if it was answered and the only fault of a touch that was timed.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
         let (before, after) = (self.before_ns()?, self.after_ns()?);
-        self.answered().then(|| after.saturating_sub(before))
+        if !self.answered() {
+            return None;
+        }
+        match self.record {
+            Some(_) => Some(sum(self.phases())),
+            None => Some(after.saturating_sub(before)),
+        }
     }
 
-    /// Nanoseconds of each phase that is known, as the thread waited for them: together they are [`end_ns`](Fault::end_ns) − [`begin_ns`](Fault::begin_ns). (The ioctl wakes the thread before it returns
-    /// to the handler: if the thread runs so early, what is left of the installation is no part of its wait.) The kernel's own faults have none.
+    /// Nanoseconds of each phase that is known, as the thread waited for them: together with [`recording`](Fault::recording) they are [`end_ns`](Fault::end_ns) − [`begin_ns`](Fault::begin_ns).
+    /// (The ioctl wakes the thread before it returns to the handler: if the thread runs so early, what is left of the installation is no part of its wait.) The kernel's own faults have none.
     #[must_use]
     pub fn phases(&self) -> Phases {
+        self.parts().1
+    }
+
+    /// Nanoseconds that the thread waited for what recording added, between the phases queue and resolve.
+    #[must_use]
+    pub fn recording(&self) -> u64 {
+        self.parts().0
+    }
+
+    /// Nanoseconds of each phase that the handler knows, whenever the thread ran: together they are [`handled`](Fault::handled).
+    #[must_use]
+    pub fn handler_phases(&self) -> Phases {
+        let alone = Fault {
+            probe: None,
+            ..*self
+        };
+        alone.phases()
+    }
+
+    /// What recording added, and the phases.
+    fn parts(&self) -> (u64, Phases) {
         let Some(record) = self.record else {
-            return [None; 5];
+            return (0, [None; 5]);
         };
         let end = self.after_ns().unwrap_or(u64::MAX);
         let mut now = record.read_ns;
         let mut until_end = |ns: u64| {
             let before = now;
             now = now.saturating_add(ns).min(end).max(before);
-            Some(now - before)
+            now - before
         };
-        [
+        let queue = until_end(record.queue_ns);
+        let recording = until_end(record.recording_ns);
+        let phases = [
             self.before_ns()
                 .map(|before| record.read_ns.saturating_sub(before)),
-            until_end(record.queue_ns),
-            until_end(record.resolve_ns),
-            until_end(record.install_ns),
+            Some(queue),
+            Some(until_end(record.resolve_ns)),
+            Some(until_end(record.install_ns)),
             self.after_ns().map(|after| after.saturating_sub(now)),
-        ]
+        ];
+        (recording, phases)
     }
+}
 
-    /// Nanoseconds of each phase that the handler knows, whenever the thread ran: together they are [`handled`](Fault::handled).
-    #[must_use]
-    pub fn handler_phases(&self) -> Phases {
-        Fault {
-            probe: None,
-            ..*self
-        }
-        .phases()
-    }
+/// All that is known of them. They lie between two moments, so this cannot be too much.
+fn sum(phases: Phases) -> u64 {
+    phases.into_iter().flatten().sum()
 }
 
 /// When the handler was done with it.
 fn handled_until(record: &FaultRecord) -> u64 {
-    let parts = [record.queue_ns, record.resolve_ns, record.install_ns];
+    let parts = [
+        record.queue_ns,
+        record.recording_ns,
+        record.resolve_ns,
+        record.install_ns,
+    ];
     parts
         .into_iter()
         .fold(record.read_ns, |now, ns| now.saturating_add(ns))

@@ -75,15 +75,15 @@ impl<'a> Faults<'a> {
         let mut links = std::mem::take(&mut faults.links);
         // They are nearly in order, which this sort makes use of.
         links.sort_by_key(|link| faults.fault(link).begin_ns());
-        let mut next: HashMap<(usize, Option<i32>), usize> = HashMap::new();
+        let mut last: HashMap<(usize, Option<i32>), (usize, usize)> = HashMap::new();
         for link in &mut links {
             let fault = faults.fault(link);
+            let page = fault.page();
             let pages = fault.record.map_or(1, |record| record.pages.max(1)) as usize;
-            let behind = pages
-                .saturating_mul(faults.page_size(fault.process))
-                .saturating_add(fault.page());
-            let before = next.insert((fault.process, fault.tid()), behind);
-            link.sequential = before == Some(fault.page());
+            let bytes = pages.saturating_mul(faults.page_size(fault.process));
+            let before = last.insert((fault.process, fault.tid()), (page, bytes));
+            link.sequential = before
+                .is_some_and(|(last, bytes)| page > last && page <= last.saturating_add(bytes));
         }
         faults.links = links;
         faults
@@ -251,8 +251,8 @@ struct Places<'a, 'b> {
     /// Of a region that has a name: by that, the address and the length of each of its mappings.
     by_place: HashMap<(&'a str, usize, usize), u32>,
     unknown: Option<u32>,
-    /// The region at each address, by all tables that were put in so far: later ones cover earlier ones.
-    now: RangeMap<usize, u32>,
+    /// The region at each address by the last table that has it.
+    last: RangeMap<usize, u32>,
 }
 
 impl<'a, 'b> Places<'a, 'b> {
@@ -262,7 +262,7 @@ impl<'a, 'b> Places<'a, 'b> {
         page_size: usize,
         regions: &'b mut Vec<Place<'a>>,
     ) -> Places<'a, 'b> {
-        Places {
+        let mut places = Places {
             index,
             process,
             page_size,
@@ -270,54 +270,36 @@ impl<'a, 'b> Places<'a, 'b> {
             by_koid: BTreeMap::new(),
             by_place: HashMap::new(),
             unknown: None,
-            now: RangeMap::new(),
-        }
+            last: RangeMap::new(),
+        };
+        process
+            .mappings
+            .iter()
+            .for_each(|(_, table)| places.put(table));
+        places
     }
 
-    /// The region of each record: by the last table before it that has its address, or else by the first one behind.
+    /// The region of each record.
     fn of_records(&mut self) -> Vec<u32> {
-        let pages: Vec<usize> = self.process.faults.iter().map(|fault| fault.page).collect();
-        let mut tables: Vec<&'a (usize, Vec<Mapping>)> = self.process.mappings.iter().collect();
-        tables.sort_by_key(|(faults_before, _)| *faults_before);
-        let mut regions: Vec<Option<u32>> = vec![None; pages.len()];
-
-        // Backwards, so that of the tables behind a record the first is on top ...
-        let mut behind = tables.iter().rev().peekable();
-        for record in (0..pages.len()).rev() {
-            while let Some((_, table)) = behind.next_if(|table| table.0 > record) {
-                self.put(table);
-            }
-            regions[record] = self.now.get(&pages[record]).copied();
-        }
-        // ... and then forwards, which also leaves the tables as they are at the end.
-        self.now.clear();
-        let mut before = tables.iter().peekable();
-        for record in 0..pages.len() {
-            while let Some((_, table)) = before.next_if(|table| table.0 <= record) {
-                self.put(table);
-            }
-            if let Some(region) = self.now.get(&pages[record]) {
-                regions[record] = Some(*region);
-            }
-        }
-        for (_, table) in before {
-            self.put(table);
-        }
-        let known = regions.into_iter().zip(pages);
-        known
-            .map(|(region, page)| region.unwrap_or_else(|| self.unknown(page)))
+        let mappings = self.process.mapping_of_each().into_iter();
+        let records = mappings.zip(&self.process.faults);
+        records
+            .map(|(mapping, record)| match mapping {
+                Some(mapping) => self.by_koid[&mapping.koid],
+                None => self.unknown(record.page),
+            })
             .collect()
     }
 
     /// The region of a fault that only a probe has seen: by the last table that has its address.
     fn of_probe(&mut self, probe: &Probe) -> u32 {
-        let region = self.now.get(&probe.page).copied();
+        let region = self.last.get(&probe.page).copied();
         region.unwrap_or_else(|| self.unknown(probe.page))
     }
 
     /// Who resolves faults there, as the last table says that has the address.
     fn policy(&self, page: usize) -> Option<Policy> {
-        let region = &self.regions[*self.now.get(&page)? as usize];
+        let region = &self.regions[*self.last.get(&page)? as usize];
         Some(region.mapping?.policy)
     }
 
@@ -347,7 +329,7 @@ impl<'a, 'b> Places<'a, 'b> {
             place.mapping = Some(mapping);
             if !range.is_empty() {
                 place.ranges.insert(range.clone());
-                self.now.insert(range, region);
+                self.last.insert(range, region);
             }
         }
     }

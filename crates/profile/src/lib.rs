@@ -18,12 +18,18 @@ mod build;
 mod fault;
 mod faults;
 mod heat;
+mod html;
 mod json;
+mod label;
 mod latency;
+mod name;
 mod profile;
+mod svg;
+mod words;
 
 pub use fault::{Fault, Kind, Phase, Phases, Role};
 pub use faults::{Faults, Place};
+pub use html::write_html;
 pub use latency::{Bucket, Latencies, Summary};
 pub use profile::{
     AnswerRow, Band, Cpu, Distribution, HeatMap, HeatRow, How, Machine, Measure, Placement,

@@ -36,11 +36,13 @@ pub struct Profile {
     /// The faults of each kind, in the order of [`Kind::ALL`]; a kind without faults has its row, too.
     #[serde(serialize_with = "json::by_kind")]
     pub kinds: [Distribution; 4],
+    /// What recording itself added to each fault, to find its CPU: in no other time here, except that it lets faults behind it wait in the queue.
+    pub recording: Summary,
     /// Pages that the handler installed.
     pub pages_installed: u64,
     /// Different pages that faulted.
     pub pages_touched: u64,
-    /// Faults that followed on from their thread's fault before: at the page behind the last one that was installed then.
+    /// Faults that followed on from their thread's fault before: ahead of it, no farther than pages were installed then.
     pub sequential: u64,
     /// What the pages were, and how deep in the tree: sorted by answer and depth. Faults of the kernel's are not in it; those that came to no answer are.
     pub answers: Vec<AnswerRow>,
@@ -102,7 +104,7 @@ pub struct Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
-    /// From reading it in the handler to its end there.
+    /// What the handler took from reading it on.
     Handled,
     /// From the faulting instruction until the thread ran again.
     Total,
@@ -122,7 +124,7 @@ pub struct Distribution {
     /// How they ended, in the order of [`OutcomeKind::ALL`], those that occur. The kernel's own faults have none.
     #[serde(serialize_with = "json::outcomes")]
     pub outcomes: Vec<(OutcomeKind, u64)>,
-    /// From reading them in the handler to their end there.
+    /// What the handler took for them, from reading them on.
     pub handled: Latencies,
     /// From the faulting instruction until the thread ran again, where it is known.
     pub total: Latencies,

@@ -2,7 +2,7 @@
 
 mod support;
 
-use cowspace_profile::{Faults, Kind, Measure, Phase, Profile, Role};
+use cowspace_profile::{Faults, Kind, Measure, Phase, Phases, Profile, Role};
 use fault_recording::{Answer, Ended, FaultKind, OutcomeKind, Policy, Recording};
 use proptest::prelude::*;
 use support::{PAGE, any_recording, fault, mapping, probe, process, recording, sample};
@@ -107,24 +107,20 @@ fn adds_up(of: &Recording) -> Profile {
 
 /// The phases of each fault are what its thread waited, and those of the handler what the handler did.
 fn phases_fit(of: &Recording) {
+    let sum = |phases: Phases| phases.into_iter().flatten().map(u128::from).sum::<u128>();
     for fault in Faults::new(of)
         .iter()
         .filter(|fault| fault.record.is_some())
     {
-        let waited: u128 = fault.phases().into_iter().flatten().map(u128::from).sum();
+        let waited = sum(fault.phases());
+        let with_recording = waited + u128::from(fault.recording());
         assert_eq!(
-            waited,
+            with_recording,
             u128::from(fault.end_ns() - fault.begin_ns()),
             "{fault:?}"
         );
-        let handled: u128 = fault
-            .handler_phases()
-            .into_iter()
-            .flatten()
-            .map(u128::from)
-            .sum();
         if let Some(ns) = fault.handled() {
-            assert_eq!(handled, u128::from(ns), "{fault:?}");
+            assert_eq!(sum(fault.handler_phases()), u128::from(ns), "{fault:?}");
         }
         if let Some(ns) = fault.total() {
             assert_eq!(waited, u128::from(ns), "{fault:?}");
@@ -200,6 +196,22 @@ fn a_probe_gives_its_fault_a_beginning_and_an_end() {
         [None, Some(300), Some(500), Some(2200), None]
     );
     adds_up(&recording);
+}
+
+#[test]
+fn what_recording_adds_is_in_no_time() {
+    let mut process = process(7);
+    let mut of = fault(1_500_000, 8, 0x11000);
+    of.recording_ns = 3500;
+    process.probes = vec![probe(&of, 4000)];
+    process.faults = vec![of];
+    let recording = recording([process]);
+    let fault = Faults::new(&recording).iter().next().unwrap();
+    assert_eq!(
+        (fault.total(), fault.handled(), fault.recording()),
+        (Some(8000), Some(3000), 3500)
+    );
+    assert_eq!(adds_up(&recording).recording.p50, 3500);
 }
 
 #[test]

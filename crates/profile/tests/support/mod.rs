@@ -64,6 +64,7 @@ pub fn fault(read_ns: u64, tid: i32, page: usize) -> FaultRecord {
         pages: 1,
         attempts: 1,
         queue_ns: 300,
+        recording_ns: 0,
         resolve_ns: 500,
         install_ns: 2200,
     }
@@ -87,7 +88,12 @@ pub fn probe(fault: &FaultRecord, wake: u64) -> Probe {
         page: fault.page,
         write: fault.write,
         before_ns: fault.read_ns - 1000,
-        after_ns: fault.read_ns + fault.queue_ns + fault.resolve_ns + fault.install_ns + wake,
+        after_ns: fault.read_ns
+            + fault.queue_ns
+            + fault.recording_ns
+            + fault.resolve_ns
+            + fault.install_ns
+            + wake,
         faults: 1,
     }
 }
@@ -139,6 +145,7 @@ pub fn sample(faults: usize, probes: bool) -> Recording {
             }
             let slow = if random.u32(0..50) == 0 { 40 } else { 1 };
             fault.queue_ns = random.u64(50..400) * slow;
+            fault.recording_ns = random.u64(2_000..4_000);
             fault.resolve_ns = random.u64(200..900);
             fault.install_ns = random.u64(800..2400);
             if number % 97 == 0 {
@@ -268,7 +275,7 @@ fn any_fault() -> impl Strategy<Value = FaultRecord> {
         (option::of(any_tid()), cpu(), cpu(), option::of(answer)),
         select(OutcomeKind::ALL.to_vec()),
         (prop_oneof![0..3_u32, any::<u32>()], any::<u32>()),
-        (any_ns(), any_ns(), any_ns()),
+        (any_ns(), any_ns(), any_ns(), any_ns()),
     )
         .prop_map(
             |(what, who, outcome, (pages, attempts), times)| FaultRecord {
@@ -286,6 +293,7 @@ fn any_fault() -> impl Strategy<Value = FaultRecord> {
                 queue_ns: times.0,
                 resolve_ns: times.1,
                 install_ns: times.2,
+                recording_ns: times.3,
             },
         )
 }
