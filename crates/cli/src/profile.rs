@@ -20,8 +20,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
+use cowspace_profile::Profile;
 use fault_recording::{ProcessRecording, ReadError, Recording};
-use soon::cowspace_profile::{Comparison, Profile};
+use soon::Comparison;
 use tempfile::NamedTempFile;
 
 use options::Synthetic;

@@ -4,9 +4,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::soon::cowspace_profile::{self, Profile};
+use super::soon::*;
 use anyhow::{Context, Result};
 use clap::Args;
+use cowspace_profile::{Profile, write_html};
 use fault_recording::Recording;
 
 pub(crate) const HEADING: &str = "Outputs";
@@ -140,7 +141,7 @@ impl OutputFiles {
             return Ok(());
         }
         let write = |out: &mut dyn Write| {
-            cowspace_profile::text(&profile, out)?;
+            write_text(&profile, out)?;
             more.iter().try_for_each(|line| writeln!(out, "{line}"))
         };
         match summary {
@@ -159,11 +160,11 @@ impl Form {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         match self {
-            Form::Html => cowspace_profile::html(profile, out),
-            Form::Trace => cowspace_profile::trace(recording, out),
-            Form::Hdr => cowspace_profile::hdr(recording, out),
-            Form::Csv => cowspace_profile::csv(recording, out),
-            Form::Json => cowspace_profile::json(profile, out),
+            Form::Html => write_html(profile, out),
+            Form::Trace => write_trace(recording, out),
+            Form::Hdr => write_hdr(recording, out),
+            Form::Csv => write_csv(recording, out),
+            Form::Json => write_json(profile, out),
         }
     }
 }
