@@ -44,13 +44,13 @@ use program::Ended;
 /// With --policy native the kernel resolves the faults alone, and only the threads' own times tell of them.
 ///
 /// With PROGRAM, that is run with COWSPACE_RECORD set: its traced faults are recorded, and those of its children that use
-/// cowspace. Its standard input, output and error stay its own; the summary comes on standard error when it has
-/// ended, and its exit status is passed on (128 and the number of the signal that ended it; 127 if there is no such program, 126 if it cannot be executed).
-/// If nothing was recorded the exit status is not 0.
+/// cowspace. Its standard input, output and error stay its own; the summary comes on standard error when it has ended,
+/// and its exit status is passed on: 128 and the number of a signal that ended it, 127 if there is no such program, 126
+/// if it cannot be executed. If it made no traced fault the exit status is not 0 either.
 ///
 /// Ctrl-C ends the run; what was recorded until then is shown.
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true, verbatim_doc_comment)]
+#[command(args_conflicts_with_subcommands = true, verbatim_doc_comment, override_usage = USAGE, after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -66,9 +66,22 @@ pub(crate) struct Args {
     record: Option<PathBuf>,
 
     /// A program and its arguments, to be profiled instead
-    #[arg(last = true, value_name = "PROGRAM ARGS")]
+    #[arg(last = true, value_names = ["PROGRAM", "ARGS"])]
     program: Vec<OsString>,
 }
+
+const USAGE: &str = "\
+cowspace profile [OPTIONS] [-- PROGRAM ARGS]
+       cowspace profile show FILE [OUTPUTS]
+       cowspace profile diff BEFORE AFTER [--json]";
+
+const EXAMPLES: &str = "\
+Examples:
+  cowspace profile                                   how slow a fault is here
+  cowspace profile --policy native --pattern zipf    the kernel's own faults, most of them of few pages
+  cowspace profile --html faults.html -- ./program   of a program that uses cowspace, as a page with charts
+  COWSPACE_RECORD=faults ./program                   record without this command, and show it later:
+  cowspace profile show faults";
 
 #[derive(Subcommand)]
 enum Command {

@@ -20,6 +20,8 @@ const COWSPACE: &str = env!("CARGO_BIN_EXE_cowspace");
 /// Pages of a run's memory. The last eighth of them was never filled.
 const PAGES: usize = 512;
 const FILLED: usize = PAGES - PAGES / 8;
+/// Faults of a run: of several rounds.
+const FAULTS: usize = 3000;
 /// As many as a load's fault brings along.
 const WINDOW: usize = 16;
 
@@ -32,12 +34,12 @@ fn profile() -> Command {
     command
 }
 
-/// A short run of one thread over [`PAGES`] pages.
+/// A short run over [`PAGES`] pages, of one thread unless told otherwise.
 fn short() -> Command {
     let mut command = profile();
     command.args([
-        "--seconds",
-        "0.05",
+        "--faults",
+        &FAULTS.to_string(),
         "--size",
         &(PAGES * page_size()).to_string(),
     ]);
@@ -124,6 +126,9 @@ fn check(process: &ProcessRecording, threads: usize) -> Vec<usize> {
     assert!(process.start.traced && !process.faults.is_empty());
     let tids: BTreeSet<_> = process.probes.iter().map(|probe| probe.tid).collect();
     assert!(tids.len() <= threads);
+    // Several threads may each have one on the way as the last is counted.
+    let count = faulted(process).count();
+    assert!((FAULTS..FAULTS + threads).contains(&count), "{count}");
     for fault in &process.faults {
         let matching = faulted(process).filter(|probe| is_of(fault, probe)).count();
         assert_eq!(matching, 1, "{fault:?}");
@@ -359,6 +364,7 @@ fn bad_arguments_are_refused_with_one_line() {
         (&["--stride", "2"], "--pattern stride"),
         (&["--pattern", "stride", "--stride", "0"], "0"),
         (&["--seed", "x"], "x"),
+        (&["--faults", "0"], "0"),
         (&["--size", "1MiB", "--", "true"], "--size"),
         (&["--json", "a", "--csv", "a"], "two outputs"),
         (&["--json", "-", "--csv", "-"], "two outputs"),

@@ -50,6 +50,10 @@ pub(crate) struct Synthetic {
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds, conflicts_with = "program")]
     pub(crate) seconds: Duration,
 
+    /// End after so many faults, if that is sooner: a million of them need some 200 MiB to be shown
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "program")]
+    pub(crate) faults: u64,
+
     /// Another number gives other pages in a random order
     #[arg(
         long,

@@ -11,7 +11,7 @@ use std::mem;
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use std::time::Duration;
@@ -37,9 +37,6 @@ const CHUNK: usize = 4096;
 /// So many touches of a thread that do not fault are recorded, too: they tell what a touch and its timing cost alone.
 const SAMPLES: usize = 2000;
 const CANNOT_WRITE: &str = "cannot write the recording";
-/// So many faults end a run: about half a gigabyte of a recording, which is read as a whole afterwards.
-const MOST_FAULTS: usize = 5_000_000;
-
 /// What a run leaves beside the recording.
 pub(crate) struct Run {
     /// What recording has cost; `None` if it was not measured.
@@ -50,7 +47,7 @@ pub(crate) struct Run {
     pub(crate) rounds: u64,
     /// How many of the touches faulted.
     pub(crate) faulted: u64,
-    /// Whether the run ended early since there were too many faults.
+    /// Whether the run ended because of that.
     pub(crate) full: bool,
 }
 
@@ -68,7 +65,7 @@ impl Run {
         )];
         if self.full {
             lines.push(format!(
-                "The run was ended early: {faulted} faults are enough"
+                "The run ended with the last of {faulted} faults, which are as many as are wanted (--faults)"
             ));
         }
         lines.extend(self.overhead.as_ref().map(Overhead::to_string));
@@ -85,9 +82,11 @@ struct Shared<'a> {
     record: &'a Path,
     /// Ctrl-C.
     interrupted: &'a AtomicBool,
-    /// Nothing is to be touched any more: a thread has failed, or there are too many faults.
-    over: AtomicBool,
-    faulted: AtomicUsize,
+    /// A thread has failed.
+    failed: AtomicBool,
+    /// How many touches have faulted, and how many are to.
+    faulted: AtomicU64,
+    most: u64,
 }
 
 /// A thread as the one that arms the rounds sees it.
@@ -161,8 +160,9 @@ fn rounds(
         seed: options.seed,
         record,
         interrupted,
-        over: AtomicBool::new(false),
-        faulted: AtomicUsize::new(0),
+        failed: AtomicBool::new(false),
+        faulted: AtomicU64::new(0),
+        most: options.faults,
     };
     let mut rounds = 0;
     let touches: Result<u64> = scope(|scope| {
@@ -189,8 +189,8 @@ fn rounds(
         overhead: None,
         touches: touches?,
         rounds,
-        faulted: faulted as u64,
-        full: faulted >= MOST_FAULTS,
+        faulted,
+        full: faulted >= options.faults,
     })
 }
 
@@ -203,7 +203,8 @@ impl Shared<'_> {
     /// Whether no further touch is to be done at that time.
     fn is_ended(&self, now_ns: u64) -> bool {
         now_ns >= self.until_ns
-            || self.over.load(Ordering::Relaxed)
+            || self.faulted.load(Ordering::Relaxed) >= self.most
+            || self.failed.load(Ordering::Relaxed)
             || self.interrupted.load(Ordering::Relaxed)
     }
 
@@ -243,7 +244,7 @@ impl<'scope> Worker<'scope> {
             .spawn_scoped(scope, move || {
                 shared
                     .work(thread, &goes, &tell)
-                    .inspect_err(|_| shared.over.store(true, Ordering::Relaxed))
+                    .inspect_err(|_| shared.failed.store(true, Ordering::Relaxed))
             })
             .context("cannot start a thread")?;
         Ok(Worker { go, done, thread })
@@ -263,8 +264,6 @@ struct Probes<'a> {
     shared: &'a Shared<'a>,
     writer: Writer,
     buffer: Vec<Probe>,
-    /// How many of the touches in the buffer faulted.
-    faulted: usize,
     /// How many touches that did not fault are still wanted.
     samples: usize,
 }
@@ -276,14 +275,13 @@ impl<'a> Probes<'a> {
             writer: Writer::append(shared.record, process::id().cast_signed())
                 .context(CANNOT_WRITE)?,
             buffer: Vec::with_capacity(CHUNK),
-            faulted: 0,
             samples: SAMPLES,
         })
     }
 
     fn add(&mut self, probe: Probe) -> Result<()> {
         if probe.faults > 0 {
-            self.faulted += 1;
+            self.shared.faulted.fetch_add(1, Ordering::Relaxed);
         } else if self.samples > 0 {
             self.samples -= 1;
         } else {
@@ -297,11 +295,6 @@ impl<'a> Probes<'a> {
     }
 
     fn write(&mut self) -> Result<()> {
-        let new = mem::take(&mut self.faulted);
-        let before = self.shared.faulted.fetch_add(new, Ordering::Relaxed);
-        if before + new >= MOST_FAULTS {
-            self.shared.over.store(true, Ordering::Relaxed);
-        }
         if self.buffer.is_empty() {
             return Ok(());
         }
