@@ -125,7 +125,7 @@ impl VmObject {
 
     pub(crate) fn set_name(&self, name: Name) {
         *self.name.lock() = name;
-        recording::note_name(self.koid);
+        recording::note_name(self.koid, name);
     }
 }
 

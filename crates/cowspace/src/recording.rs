@@ -2,9 +2,8 @@
 //!
 //! ```text
 //!   fault handler ──records──▶ channel ──┐   polled every few milliseconds
-//!   who maps      ──notes────▶ list ─────┼──▶ cowspace-record ──messages──▶ file
-//!   who renames   ──koids────▶ list ─────┘        (scribe.rs)
-//!   (mapped.rs)
+//!   who maps      ──notes────▶ list ─────┴──▶ cowspace-record ──messages──▶ file
+//!   or names        (mapped.rs)                   (scribe.rs)
 //! ```
 //!
 //! Nobody waits for the thread `cowspace-record` but who ends the recording: it may meet a slow disk, the log's lock, the program's `malloc`. It waits for others as any caller of the engine does: it takes

@@ -10,7 +10,8 @@ pub enum Message {
     Start(Start),
     /// Faults that have ended since the last message of this kind, in the order in which they ended.
     Faults(Vec<FaultRecord>),
-    /// What is mapped from here on, as far as no message of this kind before has it: the first one has all, further ones what is new.
+    /// What is mapped from here on, as far as no message of this kind before has it: the first one has all, further ones what is new. One of no bytes only says
+    /// that its VMO has another name.
     Mappings(Vec<Mapping>),
     /// Names of threads that were not named before.
     Threads(Vec<(i32, String)>),
@@ -54,7 +55,7 @@ pub struct Mapping {
     pub start: usize,
     /// Its length in bytes.
     pub len: usize,
-    /// The VMO's name; may be empty.
+    /// The VMO's name; may be empty. A reader gives all mappings of a VMO the last one.
     pub name: String,
     /// The VMO's koid.
     pub koid: u64,

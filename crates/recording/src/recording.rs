@@ -59,7 +59,7 @@ impl ProcessRecording {
         }
     }
 
-    /// Gives all mappings of a VMO the last name that it had: programs name what they have mapped already.
+    /// Gives all mappings of a VMO the last name that it had, since programs name what they have mapped already; and takes out what only said so.
     pub(crate) fn name_mappings(&mut self) {
         let mut names: HashMap<u64, String> = HashMap::new();
         let tables = self.mappings.iter_mut().rev();
@@ -73,6 +73,10 @@ impl ProcessRecording {
                 Entry::Vacant(_) => {}
             }
         }
+        self.mappings.retain_mut(|(_, table)| {
+            table.retain(|mapping| mapping.len > 0);
+            !table.is_empty()
+        });
     }
 
     /// For each fault, in their order, the mapping in which it happened; `None` where no table has it.

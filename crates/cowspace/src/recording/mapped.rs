@@ -1,13 +1,11 @@
 //! What is mapped, for a recording: noted by who maps, so that a mapping that comes and goes between two looks of the thread is known too, and since when.
 
 use std::ops::Range;
-use std::sync::{Arc, Weak};
 
 use fault_handler::monotonic_ns;
 use fault_recording::{Mapping, Policy as Recorded};
 
 use crate::engine::Engine;
-use crate::hash::HashSet;
 use crate::info::{Koid, Name};
 use crate::lock::Mutex;
 use crate::object::VmObject;
@@ -20,31 +18,24 @@ const MOST_NOTES: usize = 64 << 10;
 
 static NOTES: Mutex<Notes> = Mutex::new(Notes {
     made: Vec::new(),
-    renamed: Vec::new(),
+    named: Vec::new(),
     too_many: false,
 });
 
-/// What has changed since the thread looked.
+/// What has changed since the thread looked, in the order in which it did.
 #[derive(Default)]
 pub(super) struct Notes {
-    /// In the order in which they were made.
     pub(super) made: Vec<Made>,
-    renamed: Vec<Koid>,
-    too_many: bool,
+    named: Vec<(Koid, Name)>,
+    /// Something is missing.
+    pub(super) too_many: bool,
 }
 
-/// A mapping that was made.
+/// A mapping that was made. Nothing was allocated for it.
+#[derive(Clone, Copy)]
 pub(super) struct Made {
     /// No fault on it was read before.
     pub(super) at_ns: u64,
-    mapping: Part,
-    /// For the name that it has when this is written: it is often given after mapping.
-    vmo: Weak<VmObject>,
-}
-
-/// A [`Mapping`] that nothing was allocated for.
-#[derive(Clone, Copy)]
-struct Part {
     start: usize,
     len: usize,
     name: Name,
@@ -61,34 +52,31 @@ pub(crate) fn before_mapping() -> Option<u64> {
 /// Notes a mapping that was made. With the address space locked.
 pub(crate) fn note_mapping(
     at_ns: Option<u64>,
-    vmo: &Arc<VmObject>,
+    vmo: &VmObject,
     range: Range<usize>,
     vmo_offset: u64,
     policy: Policy,
 ) {
-    let Some(at_ns) = at_ns else { return };
-    let made = Made {
-        at_ns,
-        mapping: Part::new(vmo, range, vmo_offset, policy),
-        vmo: Arc::downgrade(vmo),
-    };
-    let mut notes = NOTES.lock();
-    if notes.made.len() < MOST_NOTES {
-        notes.made.push(made);
-    } else {
-        notes.too_many = true;
+    if let Some(at_ns) = at_ns {
+        let made = Made::new(at_ns, vmo, range, vmo_offset, policy);
+        note(|notes| &mut notes.made, made);
     }
 }
 
-/// Notes that a VMO has another name.
-pub(crate) fn note_name(koid: Koid) {
+/// Notes that a VMO has another name: it is often given after mapping.
+pub(crate) fn note_name(koid: Koid, name: Name) {
     if is_on() {
-        let mut notes = NOTES.lock();
-        if notes.renamed.len() < MOST_NOTES {
-            notes.renamed.push(koid);
-        } else {
-            notes.too_many = true;
-        }
+        note(|notes| &mut notes.named, (koid, name));
+    }
+}
+
+fn note<T>(list: impl FnOnce(&mut Notes) -> &mut Vec<T>, what: T) {
+    let mut notes = NOTES.lock();
+    let list = list(&mut notes);
+    if list.len() < MOST_NOTES {
+        list.push(what);
+    } else {
+        notes.too_many = true;
     }
 }
 
@@ -103,32 +91,30 @@ pub(super) fn forget() {
 }
 
 impl Notes {
-    /// What is mapped now and must be written beside `made`: of VMOs with new names, or everything.
-    pub(super) fn others(&self, engine: &Engine) -> Vec<Mapping> {
-        if self.too_many {
-            return all(engine);
-        }
-        if self.renamed.is_empty() {
-            return Vec::new();
-        }
-        let renamed: HashSet<Koid> = self.renamed.iter().copied().collect();
-        table(engine, |vmo| renamed.contains(&vmo.koid))
+    /// Messages that only name VMOs.
+    pub(super) fn names(&self) -> Vec<Mapping> {
+        let name = |&(koid, name): &(Koid, Name)| Mapping {
+            start: 0,
+            len: 0,
+            name: name.to_string(),
+            koid: koid.raw_koid(),
+            vmo_offset: 0,
+            policy: Recorded::Native,
+        };
+        self.named.iter().map(name).collect()
     }
 }
 
 impl Made {
-    pub(super) fn to_mapping(&self) -> Mapping {
-        let mut part = self.mapping;
-        if let Some(vmo) = self.vmo.upgrade() {
-            part.name = vmo.name();
-        }
-        part.to_mapping()
-    }
-}
-
-impl Part {
-    fn new(vmo: &VmObject, range: Range<usize>, vmo_offset: u64, policy: Policy) -> Part {
-        Part {
+    fn new(
+        at_ns: u64,
+        vmo: &VmObject,
+        range: Range<usize>,
+        vmo_offset: u64,
+        policy: Policy,
+    ) -> Made {
+        Made {
+            at_ns,
             start: range.start,
             len: range.len(),
             name: vmo.name(),
@@ -138,7 +124,7 @@ impl Part {
         }
     }
 
-    fn to_mapping(self) -> Mapping {
+    pub(super) fn to_mapping(self) -> Mapping {
         Mapping {
             start: self.start,
             len: self.len,
@@ -155,26 +141,21 @@ impl Part {
 
 /// All that is mapped now, by rising address.
 pub(super) fn all(engine: &Engine) -> Vec<Mapping> {
-    table(engine, |_| true)
-}
-
-fn table(engine: &Engine, shown: impl Fn(&VmObject) -> bool) -> Vec<Mapping> {
     // Only copied with the address space locked.
     let space = engine.space();
-    let mut parts: Vec<Part> = space
+    let mut mapped: Vec<Made> = space
         .mappings()
-        .filter(|mapping| shown(mapping.vmo()))
         .map(|mapping| {
             let range = mapping.range();
             let offset = mapping.vmo_offset_of(range.start);
-            Part::new(mapping.vmo(), range, offset, mapping.kind().policy)
+            Made::new(0, mapping.vmo(), range, offset, mapping.kind().policy)
         })
         .collect();
     drop(space);
-    parts.sort_unstable_by_key(|part| part.start);
+    mapped.sort_unstable_by_key(|made| made.start);
     let mut table: Vec<Mapping> = Vec::new();
-    for part in parts {
-        put(&mut table, part.to_mapping());
+    for made in mapped {
+        put(&mut table, made.to_mapping());
     }
     table
 }

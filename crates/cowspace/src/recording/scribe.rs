@@ -63,6 +63,8 @@ fn record(engine: &'static Engine, path: &Path, by: By) -> io::Result<End> {
         before: Stats::default(),
         batch: Vec::new(),
         made: VecDeque::new(),
+        names: Vec::new(),
+        look: false,
         named: HashSet::default(),
         recorded: 0,
     };
@@ -131,6 +133,10 @@ struct Scribe {
     batch: Vec<FaultRecord>,
     /// Mappings that are not written yet: later records may lie before them.
     made: VecDeque<Made>,
+    /// New names of VMOs, to be written behind them.
+    names: Vec<Mapping>,
+    /// Not all mappings were noted.
+    look: bool,
     /// Threads whose names are written.
     named: HashSet<i32>,
     recorded: u64,
@@ -155,23 +161,30 @@ impl Scribe {
         }
     }
 
-    /// Writes what has happened.
+    /// Writes what has happened: as much as there can be at one moment, however fast more comes.
     fn round(&mut self) -> io::Result<()> {
-        loop {
+        for _ in 0..=CAPACITY / MOST_FAULTS {
             let records = self.records.iter().flat_map(Receiver::try_iter);
             self.batch.extend(records.take(MOST_FAULTS));
             let all = self.batch.len() < MOST_FAULTS;
             // After the records: who has faulted on a mapping has had it noted.
             let mut notes = mapped::take();
             self.made.extend(notes.made.drain(..));
-            self.write_names()?;
+            self.names.append(&mut notes.names());
+            self.look |= notes.too_many;
+            self.write_threads()?;
             self.write_batch(all)?;
-            let others = notes.others(self.engine);
-            self.write_mappings(others)?;
             if all {
-                return Ok(());
+                // Behind mappings that still have the names before.
+                let names = std::mem::take(&mut self.names);
+                self.write_mappings(names)?;
+                if std::mem::take(&mut self.look) {
+                    self.write_mappings(mapped::all(self.engine))?;
+                }
+                break;
             }
         }
+        Ok(())
     }
 
     /// Writes the batch, and each mapping before the first fault that was read when it was there. If these are `all` records there are, then all mappings.
@@ -184,7 +197,7 @@ impl Scribe {
                 && let Some(made) = self.made.pop_front()
             {
                 self.write_faults(std::mem::take(&mut faults))?;
-                self.enter(&mut table, &made)?;
+                self.enter(&mut table, made)?;
             }
             self.write_mappings(std::mem::take(&mut table))?;
             faults.push(fault);
@@ -192,7 +205,7 @@ impl Scribe {
         self.write_faults(faults)?;
         if all {
             while let Some(made) = self.made.pop_front() {
-                self.enter(&mut table, &made)?;
+                self.enter(&mut table, made)?;
             }
             self.write_mappings(table)?;
         }
@@ -200,7 +213,7 @@ impl Scribe {
     }
 
     /// Puts a mapping into a table, which is written before where the mapping would not come last in it.
-    fn enter(&mut self, table: &mut Vec<Mapping>, made: &Made) -> io::Result<()> {
+    fn enter(&mut self, table: &mut Vec<Mapping>, made: Made) -> io::Result<()> {
         let mapping = made.to_mapping();
         if table
             .last()
@@ -232,7 +245,7 @@ impl Scribe {
     }
 
     /// Writes the names of threads that are new in the batch. One that has ended has none.
-    fn write_names(&mut self) -> io::Result<()> {
+    fn write_threads(&mut self) -> io::Result<()> {
         let mut names = Vec::new();
         for tid in self.batch.iter().filter_map(|fault| fault.tid) {
             if self.named.insert(tid)
