@@ -25,6 +25,7 @@ mod latency;
 mod name;
 mod profile;
 mod svg;
+mod text;
 mod words;
 
 pub use fault::{Fault, Kind, Phase, Phases, Role};
@@ -35,3 +36,4 @@ pub use profile::{
     AnswerRow, Band, Cpu, Distribution, HeatMap, HeatRow, How, Machine, Measure, Placement,
     Process, Profile, Region, Thread, TimeBin, Touches,
 };
+pub use text::write_text;

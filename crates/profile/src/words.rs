@@ -1,8 +1,9 @@
 //! What things are called where people read, in the page and in the terminal.
 
 use crate::fault::{Kind, Phase};
-use crate::label;
-use crate::profile::{Measure, Profile};
+use crate::label::{self, duration, percent};
+use crate::name;
+use crate::profile::{Measure, Process, Profile};
 
 /// The kinds that occur.
 pub(crate) fn kinds(profile: &Profile) -> impl Iterator<Item = Kind> {
@@ -45,4 +46,76 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
         1 => format!("{number} {what}"),
         _ => format!("{number} {what}s"),
     }
+}
+
+/// What recording has cost, as far as it was said.
+pub(crate) fn cost(profile: &Profile) -> String {
+    let ends = profile.processes.iter().filter_map(|process| process.end);
+    let (recorded, ns) = ends.fold((0_u64, 0_u64), |(recorded, ns), end| {
+        (
+            recorded.saturating_add(end.recorded),
+            ns.saturating_add(end.cost_ns),
+        )
+    });
+    if recorded == 0 {
+        return String::new();
+    }
+    let each = duration(ns as f64 / recorded as f64);
+    let handled = match profile.all.handled.mean() {
+        0.0 => String::new(),
+        mean => format!(", beside {} for the fault itself", duration(mean)),
+    };
+    format!("Recording took the handler {each} a fault{handled}; these times are without it.")
+}
+
+/// What a reader must know before believing the rest.
+pub(crate) fn doubts(profile: &Profile) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if let Some(why) = &profile.cut {
+        doubts.push(format!(
+            "The recording was read in part: {}",
+            name::cut(why, 300)
+        ));
+    }
+    let sum = |of: fn(&Process) -> u64| {
+        profile
+            .processes
+            .iter()
+            .map(of)
+            .fold(0, u64::saturating_add)
+    };
+    let lost = sum(|process| process.end.map_or(0, |end| end.lost));
+    if lost > 0 {
+        let of = lost.saturating_add(profile.all.faults);
+        let share = percent(lost as f64 / of as f64);
+        doubts.push(format!("The records of {} were lost, {share} of all: counts are too low by that, and times may be.", counted(lost, "fault")));
+    }
+    let unmatched = sum(|process| process.unmatched_probes);
+    if unmatched > 0 {
+        doubts.push(format!(
+            "{} of probes have no record: they are left out.",
+            counted(unmatched, "fault")
+        ));
+    }
+    let silent = profile
+        .processes
+        .iter()
+        .filter(|process| process.end.is_none())
+        .count();
+    if silent > 0 {
+        let who = counted(silent as u64, "process").replace("processs", "processes");
+        doubts.push(format!("{who} did not end as usual (killed, or by _exit): the last milliseconds are not there, nor is what was lost."));
+    }
+    let native = profile
+        .processes
+        .iter()
+        .filter(|process| !process.traced)
+        .count();
+    if native > 0 {
+        let who = counted(native as u64, "process").replace("processs", "processes");
+        doubts.push(format!(
+            "In {who} faults cannot be traced: only probes see them. `cowspace doctor` says why."
+        ));
+    }
+    doubts
 }

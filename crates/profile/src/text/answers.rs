@@ -1,0 +1,125 @@
+//! How slow is a fault here, which part of it, and where do they come from: in a sentence or two each.
+
+use std::io::{self, Write};
+
+use super::paragraph;
+use crate::fault::Phase;
+use crate::label::{duration, percent};
+use crate::name;
+use crate::profile::{Band, Measure, Profile};
+use crate::words::{counted, kind_name, kinds, measure_says, phase_says};
+
+/// Writes the answers.
+pub(super) fn write(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
+    writeln!(to)?;
+    paragraph(to, &["How slow is a fault here?", &how_slow(profile)])?;
+    paragraph(
+        to,
+        &[
+            "Which part of it?",
+            &which_part(profile),
+            &slow_ones(profile),
+        ],
+    )?;
+    paragraph(to, &["Where do they come from?", &where_from(profile)])
+}
+
+fn how_slow(profile: &Profile) -> String {
+    let times = profile.all.latencies(profile.measure).summary();
+    match times.count {
+        0 => "Unknown: none was answered with a page.".to_owned(),
+        _ => format!(
+            "{} in the median, {}. One in a hundred takes more than {}, the slowest took {}.",
+            duration(times.p50 as f64),
+            measure_says(profile.measure),
+            duration(times.p99 as f64),
+            duration(times.max as f64),
+        ),
+    }
+}
+
+fn which_part(profile: &Profile) -> String {
+    let shares = profile.all.shares();
+    let Some((phase, share)) = largest(shares) else {
+        return "Unknown: the kernel resolved them by itself.".to_owned();
+    };
+    let outside = match profile.measure {
+        Measure::Handled => " What the kernel takes before and after is not known without probes.",
+        Measure::Total => "",
+    };
+    format!(
+        "Most of it, {}, is {}: {}.{outside}",
+        percent(share),
+        phase.name(),
+        phase_says(phase),
+    )
+}
+
+/// What the slowest hundredth waits for, if that is something else.
+fn slow_ones(profile: &Profile) -> String {
+    let slow = |band: &&Band| band.from >= 0.99;
+    let sum = |phase: usize| {
+        let bands = profile.all.bands.iter().filter(slow);
+        bands
+            .map(|band| band.phases[phase] * band.faults as f64)
+            .sum::<f64>()
+    };
+    let sums = Phase::ALL.map(|phase| sum(phase as usize));
+    let all: f64 = sums.iter().sum();
+    if all == 0.0 {
+        return String::new();
+    }
+    let (slow, usual) = (
+        largest(sums.map(|ns| ns / all)),
+        largest(profile.all.shares()),
+    );
+    match (slow, usual) {
+        (Some((phase, share)), Some((most, _))) if phase != most => format!(
+            "In the slowest hundredth it is {}, {}: {}.",
+            phase.name(),
+            percent(share),
+            phase_says(phase),
+        ),
+        _ => String::new(),
+    }
+}
+
+fn largest(shares: [f64; 5]) -> Option<(Phase, f64)> {
+    let phases = Phase::ALL.into_iter().zip(shares);
+    let largest = phases.max_by(|left, right| left.1.total_cmp(&right.1));
+    largest.filter(|(_, share)| *share > 0.0)
+}
+
+fn where_from(profile: &Profile) -> String {
+    let all = profile.all.faults.max(1) as f64;
+    let share = |faults: u64| percent(faults as f64 / all);
+    let regions = profile.regions.iter().filter(|region| region.faults > 0);
+    let named: Vec<String> = regions
+        .clone()
+        .take(3)
+        .map(|region| {
+            format!(
+                "{} ({})",
+                name::region(profile, region, 40),
+                share(region.faults)
+            )
+        })
+        .collect();
+    let others = regions.count() - named.len();
+    let others = match others {
+        0 => String::new(),
+        more => format!(" and {}", counted(more as u64, "other region")),
+    };
+    let kinds: Vec<String> = kinds(profile)
+        .map(|kind| {
+            let faults = profile.kinds[kind as usize].faults;
+            format!("{} {}", share(faults), kind_name(kind))
+        })
+        .collect();
+    format!(
+        "From {}{others}, in {}; {}.",
+        named.join(", "),
+        counted(profile.threads.len() as u64, "thread"),
+        kinds.join(", "),
+    )
+}

@@ -1,0 +1,60 @@
+//! The summary in the terminal.
+
+mod support;
+
+use cowspace_profile::{Profile, write_text};
+use fault_recording::Recording;
+use proptest::prelude::*;
+use support::{any_recording, process, recording, sample};
+
+fn text(recording: &Recording) -> String {
+    let mut text = Vec::new();
+    write_text(&Profile::new(recording), &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// Columns that a text takes, if each character takes one.
+fn width(text: &str) -> usize {
+    text.lines()
+        .map(|line| line.chars().count())
+        .max()
+        .unwrap_or(0)
+}
+
+#[test]
+fn a_program_fits_the_terminal() {
+    for probes in [false, true] {
+        let text = text(&sample(20_000, probes));
+        println!("{text}");
+        assert!(width(&text) <= 80, "{}", width(&text));
+        for word in [
+            "How slow is a fault here?",
+            "write-protect",
+            "p99.9",
+            "install",
+            "heap (100)",
+            "█",
+            "in a layer, 2 nodes up",
+        ] {
+            assert!(text.contains(word), "{word}");
+        }
+        assert_eq!(text.contains("wake"), probes);
+    }
+}
+
+#[test]
+fn of_nothing_one_says_so() {
+    for recording in [recording([]), recording([process(7)])] {
+        let text = text(&recording);
+        assert!(text.contains("No page fault was recorded."), "{text}");
+        assert!(text.lines().count() < 8, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_was_recorded_is_plain_text(recording in any_recording()) {
+        let text = text(&recording);
+        prop_assert!(text.chars().all(|character| character == '\n' || !character.is_control()));
+    }
+}
