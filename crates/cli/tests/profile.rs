@@ -267,6 +267,12 @@ fn native_faults_are_known_to_the_threads_alone() {
                 .env("COWSPACE_DISABLE", "uffd"),
         );
         assert!(process.faults.is_empty() && faulted(&process).count() > 0);
+        let names: BTreeSet<_> = process
+            .threads
+            .iter()
+            .map(|(_, name)| name.as_str())
+            .collect();
+        assert_eq!(names, ["touch-0", "touch-1"].into());
         let pages: BTreeSet<_> = process
             .probes
             .iter()
@@ -290,7 +296,7 @@ fn each_output_is_written_and_parses() {
         "minor",
         "write-protect",
         "Recording adds",
-        "were touched",
+        "of them faulted",
     ] {
         assert!(summary.contains(word), "{word} is not in {summary}");
     }
@@ -570,7 +576,7 @@ fn an_interrupted_run_shows_what_it_has() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0));
     let summary = String::from_utf8(output.stdout).expect("text");
-    assert!(summary.contains("were touched"), "{summary}");
+    assert!(summary.contains("of them faulted"), "{summary}");
     let recording = fault_recording::read(&record).expect("a recording");
     assert!(matches!(recording.processes[0].end, Ended::Said(_)));
 }

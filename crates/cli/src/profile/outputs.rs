@@ -4,10 +4,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::soon::*;
+use super::soon::{write_csv, write_hdr, write_json, write_trace};
 use anyhow::{Context, Result};
 use clap::Args;
-use cowspace_profile::{Profile, write_html};
+use cowspace_profile::{Profile, write_html, write_text};
 use fault_recording::Recording;
 
 pub(crate) const HEADING: &str = "Outputs";
@@ -141,7 +141,7 @@ impl OutputFiles {
             return Ok(());
         }
         let write = |out: &mut dyn Write| {
-            write_text(&profile, out)?;
+            write_text(&profile, &mut *out)?;
             more.iter().try_for_each(|line| writeln!(out, "{line}"))
         };
         match summary {

@@ -91,20 +91,22 @@ impl fmt::Display for Overhead {
         } = *self;
         let micros = |ns| ns as f64 / 1e3;
         let (without, with) = (micros(without_ns), micros(with_ns));
-        let medians = format!(
-            "(medians: {with:.1} µs with and {without:.1} µs without, measured in turns before)"
-        );
-        if with_ns <= without_ns {
-            return write!(
+        if with_ns > without_ns {
+            let added = micros(with_ns - without_ns);
+            let percent = added / without.max(0.001) * 100.0;
+            writeln!(
                 f,
-                "Recording adds to a fault no more than can be measured here {medians}"
-            );
+                "Recording adds {added:.1} µs to a fault ({percent:.0} %)."
+            )?;
+        } else {
+            writeln!(
+                f,
+                "Recording adds to a fault no more than can be measured here."
+            )?;
         }
-        let added = with_ns - without_ns;
-        let percent = added as f64 / without_ns.max(1) as f64 * 100.0;
         write!(
             f,
-            "Recording adds {added} ns to a fault, {percent:.0} % {medians}"
+            "The median was {with:.1} µs with it and {without:.1} µs without, in rounds in turns."
         )
     }
 }
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_in_nanoseconds_and_percent() {
+    fn it_is_said_in_short_lines() {
         let said = |without_ns, with_ns| {
             Overhead {
                 without_ns,
@@ -128,10 +130,14 @@ mod tests {
             }
             .to_string()
         };
-        assert!(said(10_000, 10_500).starts_with(
-            "Recording adds 500 ns to a fault, 5 % (medians: 10.5 µs with and 10.0 µs without"
-        ));
+        assert_eq!(
+            said(10_000, 10_500),
+            "Recording adds 0.5 µs to a fault (5 %).\nThe median was 10.5 µs with it and 10.0 µs without, in rounds in turns."
+        );
         assert!(said(10_000, 9_900).contains("no more than can be measured"));
-        assert!(said(0, 1).contains("100 %"));
+        assert!(said(0, 1).contains("(100 %)"));
+        for line in said(100_000_000, 200_000_000).lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 }

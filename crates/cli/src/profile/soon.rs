@@ -3,11 +3,7 @@
 use std::io::{self, Write};
 
 use ::cowspace_profile::Profile;
-use fault_recording::Recording;
 
-pub(crate) fn write_text(_: &Profile, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "profile minor write-protect")
-}
 pub(crate) fn write_json(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(out, profile).map_err(io::Error::other)
 }

@@ -56,17 +56,16 @@ impl Run {
     pub(crate) fn lines(&self) -> Vec<String> {
         let Run {
             touches,
-            faulted,
             rounds,
+            faulted,
             ..
         } = self;
-        let mut lines = vec![format!(
-            "Pages were touched {touches} times, and {faulted} of these faulted; in {rounds} rounds"
-        )];
+        let mut lines = vec![
+            String::new(),
+            format!("{touches} touches in {rounds} rounds: {faulted} of them faulted."),
+        ];
         if self.full {
-            lines.push(format!(
-                "The run ended with the last of {faulted} faults, which are as many as are wanted (--faults)"
-            ));
+            lines.push("These were enough: --faults has the number.".to_owned());
         }
         lines.extend(self.overhead.as_ref().map(Overhead::to_string));
         lines
@@ -213,6 +212,8 @@ impl Shared<'_> {
         let tid = this_thread();
         let mut random = Rng::with_seed(self.seed.wrapping_add(thread as u64));
         let mut probes = Probes::new(self)?;
+        // The recorder looks for names of threads of which it has a fault.
+        probes.name(tid, &format!("touch-{thread}"))?;
         let mut touches = 0;
         while go.recv().is_ok() {
             for next in self.plan.round(thread, &mut random) {
@@ -277,6 +278,11 @@ impl<'a> Probes<'a> {
             buffer: Vec::with_capacity(CHUNK),
             samples: SAMPLES,
         })
+    }
+
+    fn name(&mut self, tid: i32, name: &str) -> Result<()> {
+        let message = Message::Threads(vec![(tid, name.to_owned())]);
+        self.writer.write(&message).context(CANNOT_WRITE)
     }
 
     fn add(&mut self, probe: Probe) -> Result<()> {
