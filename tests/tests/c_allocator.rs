@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use cowspace_tests::c_library::{Language, Library, compiler, sources};
+use fault_recording::Ended;
 use host_memory::probe::Probe;
 
 /// How much each of the program's threads does.
@@ -121,6 +122,32 @@ fn malloc_lives_on_vmos_of_lesser_machines() {
         let mut command = command(&library, Linked::Shared, ROUNDS);
         command.env("COWSPACE_DISABLE", lacks);
         ends_well(command);
+    }
+}
+
+/// Nor does recording call it from where it must not.
+#[test]
+fn malloc_lives_on_vmos_while_faults_are_recorded() {
+    let Some(library) = Library::installed() else {
+        return;
+    };
+    for linked in [Linked::Shared, Linked::AtRunTime] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults");
+        let mut command = command(&library, linked, ROUNDS);
+        command.env("COWSPACE_RECORD", &file);
+        let traced = ends_well(command);
+        let recording = fault_recording::read(&file).unwrap();
+        assert_eq!(recording.cut, None);
+        // Its forked copy is none.
+        assert_eq!(recording.processes.len(), 1);
+        let process = &recording.processes[0];
+        let Ended::Said(end) = process.end else {
+            panic!("no end");
+        };
+        assert_eq!(end.recorded > 0, traced);
+        assert_eq!(end.recorded, process.faults.len() as u64);
+        assert!(process.mapping_of_each().iter().all(Option::is_some));
     }
 }
 

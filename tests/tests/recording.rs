@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use cowspace_tests::c_library::{Language, Library, Linkage, sources};
 use cowspace_tests::page;
 use cowspace_tests::processes::until;
 use fault_recording::{Ended, Policy, ProcessRecording, Recording, read};
@@ -350,4 +351,36 @@ fn a_thread_may_exit_while_others_fault() {
     let process = &recording.processes[0];
     assert!(matches!(process.end, Ended::Said(_)));
     assert!(process.faults.len() >= 4);
+}
+
+/// By environment alone; its forked copy writes nothing, and what it executes begins its own.
+#[test]
+fn a_c_program_is_recorded() {
+    if !is_traced() {
+        return;
+    }
+    let Some(library) = Library::installed() else {
+        return;
+    };
+    for linkage in [Linkage::Shared, Linkage::Static] {
+        let source = sources().join("recording/main.c");
+        let program = library.build(&source, Language::C, linkage);
+        let recorded = Recorded::new();
+        let mut program = Command::new(program);
+        program.env("LD_LIBRARY_PATH", library.prefix().join("lib"));
+        program.env("COWSPACE_RECORD", recorded.file());
+        assert_eq!(run(program), "");
+        let recording = recorded.read();
+        assert_eq!(recording.processes.len(), 2);
+        for process in &recording.processes {
+            let pages = process.faults.iter().map(|fault| fault.page / page());
+            let pages = Vec::from_iter(pages);
+            let first = pages[2] - 8;
+            assert_eq!(pages, [first + 40, first + 24, first + 8]);
+            let mappings = process.mapping_of_each();
+            assert!(mappings.iter().all(|its| its.unwrap().name == "from C"));
+            assert!(matches!(process.end, Ended::Said(end) if end.recorded == 3));
+        }
+        assert_eq!(recording.processes[1].start.command[1..], ["once"]);
+    }
 }

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fault_handler::FaultRecord;
+use fault_handler::{FaultRecord, monotonic_ns};
 use fault_recording::End;
 use host_memory::thread::{BareThread, standard_signals, with_blocked};
 use host_memory::{forked, process};
@@ -203,9 +203,11 @@ fn begin(path: &Path, by: By) -> io::Result<()> {
     OWNER.store(std::process::id(), Ordering::Release);
     desk.stage = Stage::Beginning;
     desk.finish = false;
+    // Before the first fault that is recorded.
+    let at_ns = monotonic_ns();
     ON.store(true, Ordering::Release);
     let thread = with_blocked(standard_signals(), || {
-        BareThread::spawn(c"cowspace-record", move || scribe::run(&path, by))
+        BareThread::spawn(c"cowspace-record", move || scribe::run(&path, by, at_ns))
     });
     if thread.is_err() {
         ON.store(false, Ordering::Release);

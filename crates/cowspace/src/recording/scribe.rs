@@ -29,10 +29,10 @@ const MOST_FAULTS: usize = 1024;
 /// Mappings in one message: a MiB at most.
 const MOST_MAPPINGS: usize = 8192;
 
-/// The thread's body.
-pub(super) fn run(path: &Path, by: By) {
+/// The thread's body. The recording has begun at `at_ns`.
+pub(super) fn run(path: &Path, by: By, at_ns: u64) {
     let engine = await_engine();
-    let recorded = catch_unwind(AssertUnwindSafe(|| record(engine, path, by)));
+    let recorded = catch_unwind(AssertUnwindSafe(|| record(engine, path, by, at_ns)));
     let result = recorded.unwrap_or_else(|_| Err(io::Error::other("the recorder has panicked")));
     if result.is_err()
         && let Some(tracer) = engine.started_tracer()
@@ -52,10 +52,10 @@ fn await_engine() -> &'static Engine {
     }
 }
 
-fn record(engine: &'static Engine, path: &Path, by: By) -> io::Result<End> {
+fn record(engine: &'static Engine, path: &Path, by: By, at_ns: u64) -> io::Result<End> {
     let pid = getpid();
     let mut writer = Writer::append(path, pid.as_raw())?;
-    writer.write(&Message::Start(start(pid)))?;
+    writer.write(&Message::Start(start(pid, at_ns)))?;
     let mut scribe = Scribe {
         engine,
         writer,
@@ -84,8 +84,8 @@ fn record(engine: &'static Engine, path: &Path, by: By) -> io::Result<End> {
     }
 }
 
-/// Who records.
-fn start(pid: Pid) -> Start {
+/// Who records, since `at_ns`.
+fn start(pid: Pid, at_ns: u64) -> Start {
     let text =
         |path: &str| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
     let command = fs::read("/proc/self/cmdline").unwrap_or_default();
@@ -93,7 +93,8 @@ fn start(pid: Pid) -> Start {
     let arguments = command.split(|&byte| byte == 0);
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .saturating_sub(Duration::from_nanos(monotonic_ns() - at_ns));
     Start {
         cowspace: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
@@ -105,7 +106,7 @@ fn start(pid: Pid) -> Start {
         command: arguments
             .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect(),
-        at_ns: monotonic_ns(),
+        at_ns,
         unix_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
         traced: Probe::get().traced.is_yes(),
     }
