@@ -339,13 +339,7 @@ fn regions(faults: &Faults<'_>, measure: Measure) -> (Vec<Region>, Vec<usize>) {
 }
 
 fn threads(faults: &Faults<'_>, measure: Measure) -> Vec<Thread> {
-    let names: Vec<BTreeMap<i32, &String>> = faults
-        .recording()
-        .processes
-        .iter()
-        .map(|process| process.threads.iter().map(|(tid, name)| (*tid, name)))
-        .map(Iterator::collect)
-        .collect();
+    let names = faults.threads();
     let groups = grouped(
         faults,
         |fault| (fault.process, fault.tid()),
@@ -358,7 +352,7 @@ fn threads(faults: &Faults<'_>, measure: Measure) -> Vec<Thread> {
             tid,
             name: tid
                 .and_then(|tid| names[process].get(&tid))
-                .map(|name| (*name).clone())
+                .map(|name| (*name).to_owned())
                 .unwrap_or_default(),
             faults: group.faults,
             kinds: group.kinds,

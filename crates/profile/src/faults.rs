@@ -106,6 +106,21 @@ impl<'a> Faults<'a> {
         self.links.iter().map(|link| self.fault(link))
     }
 
+    /// One of them; none from [`len`](Faults::len) on.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Fault<'a>> {
+        self.links.get(index).map(|link| self.fault(link))
+    }
+
+    /// For each process, the names of its threads.
+    pub(crate) fn threads(&self) -> Vec<HashMap<i32, &'a str>> {
+        let processes = self.recording.processes.iter();
+        let names = processes.map(|process| process.threads.iter());
+        names
+            .map(|names| names.map(|(tid, name)| (*tid, name.as_str())).collect())
+            .collect()
+    }
+
     /// What they were read from.
     #[must_use]
     pub fn recording(&self) -> &'a Recording {

@@ -1,6 +1,9 @@
-//! The profile as one JSON document: the model as it is ([`Profile`](crate::Profile)), with its fields' names.
+//! The profile as one JSON document: the model as it is ([`Profile`]), under its fields' names, and `version`.
+//!
+//! Times are nanoseconds. What the model has as arrays by kind or by phase are objects here, with the names of [`Kind`] and [`Phase`].
 
 use std::fmt::Display;
+use std::io::{self, Write};
 
 use fault_recording::{Answer, End, OutcomeKind, Policy};
 use serde::ser::SerializeStruct;
@@ -8,7 +11,31 @@ use serde::{Serialize, Serializer};
 
 use crate::fault::{Kind, Phase};
 use crate::latency::Latencies;
-use crate::profile::{How, Placement};
+use crate::profile::{How, Placement, Profile};
+
+/// The version of the document: another one if a name's meaning changes or it goes away.
+const VERSION: u32 = 1;
+
+/// Writes a profile as one JSON document, on one line.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn write_json(profile: &Profile, mut to: impl Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        version: u32,
+        #[serde(flatten)]
+        profile: &'a Profile,
+    }
+    let document = Document {
+        version: VERSION,
+        profile,
+    };
+    serde_json::to_writer(&mut to, &document)?;
+    writeln!(to)?;
+    to.flush()
+}
 
 /// Bars an octave.
 const STEPS: u32 = 8;
@@ -63,13 +90,26 @@ pub(crate) fn outcomes<S: Serializer>(
     values: &[(OutcomeKind, u64)],
     to: S,
 ) -> Result<S::Ok, S::Error> {
-    let name = |outcome: OutcomeKind| format!("{outcome:?}").to_lowercase();
+    let rows = values.iter();
     named(
         to,
-        values
-            .iter()
-            .map(|(outcome, count)| (name(*outcome), count)),
+        rows.map(|(outcome, count)| (outcome_name(*outcome), count)),
     )
+}
+
+/// An outcome's name, as it is written everywhere.
+pub(crate) fn outcome_name(outcome: OutcomeKind) -> &'static str {
+    match outcome {
+        OutcomeKind::Copied => "copied",
+        OutcomeKind::Zeroed => "zeroed",
+        OutcomeKind::Continued => "continued",
+        OutcomeKind::Unprotected => "unprotected",
+        OutcomeKind::Exists => "exists",
+        OutcomeKind::Parked => "parked",
+        OutcomeKind::Retried => "retried",
+        OutcomeKind::Gone => "gone",
+        OutcomeKind::Poisoned => "poisoned",
+    }
 }
 
 pub(crate) fn answer<S: Serializer>(answer: &Option<Answer>, to: S) -> Result<S::Ok, S::Error> {

@@ -15,8 +15,11 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod csv;
+mod diff;
 mod fault;
 mod faults;
+mod hdr;
 mod heat;
 mod html;
 mod json;
@@ -26,14 +29,20 @@ mod name;
 mod profile;
 mod svg;
 mod text;
+mod trace;
 mod words;
 
+pub use csv::write_csv;
+pub use diff::{Change, Counts, Diff, KindDiff, PhaseDiff, RegionDiff, Verdict};
 pub use fault::{Fault, Kind, Phase, Phases, Role};
 pub use faults::{Faults, Place};
+pub use hdr::write_hdr;
 pub use html::write_html;
+pub use json::write_json;
 pub use latency::{Bucket, Latencies, Summary};
 pub use profile::{
     AnswerRow, Band, Cpu, Distribution, HeatMap, HeatRow, How, Machine, Measure, Placement,
     Process, Profile, Region, Thread, TimeBin, Touches,
 };
 pub use text::write_text;
+pub use trace::write_trace;

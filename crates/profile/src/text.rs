@@ -89,10 +89,10 @@ fn title(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
 }
 
 /// A table without lines, the first column to the left and all others to the right.
-struct Rows(Table);
+pub(crate) struct Rows(Table);
 
 impl Rows {
-    fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Rows {
+    pub(crate) fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Rows {
         let mut table = Table::new();
         table
             .load_style(NOTHING)
@@ -115,13 +115,18 @@ impl Rows {
             .collect()
     }
 
-    fn row(&mut self, texts: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, texts: impl IntoIterator<Item = String>) {
         let cells = self.cells(texts);
         self.0.add_row(cells);
     }
 
     /// Writes the table and what there is more of.
-    fn write(&self, title: &str, left_out: usize, to: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(
+        &self,
+        title: &str,
+        left_out: usize,
+        to: &mut impl Write,
+    ) -> io::Result<()> {
         writeln!(to, "\n{title}")?;
         for line in self.0.lines() {
             writeln!(to, " {}", line.trim_end())?;
@@ -134,7 +139,7 @@ impl Rows {
 }
 
 /// Sentences, wrapped.
-fn paragraph(to: &mut impl Write, sentences: &[&str]) -> io::Result<()> {
+pub(crate) fn paragraph(to: &mut impl Write, sentences: &[&str]) -> io::Result<()> {
     let text: Vec<&str> = sentences
         .iter()
         .copied()

@@ -129,6 +129,8 @@ fn phases_fit(of: &Recording) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn counts_add_up(recording in any_recording()) {
         adds_up(&recording);

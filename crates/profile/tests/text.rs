@@ -52,6 +52,8 @@ fn of_nothing_one_says_so() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whatever_was_recorded_is_plain_text(recording in any_recording()) {
         let text = text(&recording);
