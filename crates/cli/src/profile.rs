@@ -8,7 +8,6 @@ mod outputs;
 mod overhead;
 mod pattern;
 mod program;
-mod soon;
 mod synthetic;
 mod touch;
 
@@ -20,9 +19,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Subcommand;
-use cowspace_profile::Profile;
+use cowspace_profile::{Diff, Profile};
 use fault_recording::{ProcessRecording, ReadError, Recording};
-use soon::Comparison;
 use tempfile::NamedTempFile;
 
 use options::Synthetic;
@@ -208,12 +206,13 @@ fn show(file: &Path, outputs: &Outputs) -> Result<u8> {
 }
 
 fn diff(before: &Path, after: &Path, json: bool) -> Result<u8> {
-    let difference = Comparison::new(&Profile::new(&read(before)?), &Profile::new(&read(after)?));
+    let [before, after] = [read(before)?, read(after)?].map(|recording| Profile::new(&recording));
+    let diff = Diff::new(&before, &after);
     outputs::piped(io::stdout(), |out| {
         if json {
-            difference.json(out)
+            diff.write_json(out)
         } else {
-            difference.text(out)
+            diff.write_text(out)
         }
     })
     .context("cannot print the comparison")?;

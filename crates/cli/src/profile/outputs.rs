@@ -4,10 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::soon::{write_csv, write_hdr, write_json, write_trace};
 use anyhow::{Context, Result};
 use clap::Args;
-use cowspace_profile::{Profile, write_html, write_text};
+use cowspace_profile::{
+    Faults, Profile, write_csv, write_hdr, write_html, write_json, write_text, write_trace,
+};
 use fault_recording::Recording;
 
 pub(crate) const HEADING: &str = "Outputs";
@@ -120,18 +121,19 @@ impl OutputFiles {
         summary: Summary,
         more: &[String],
     ) -> Result<()> {
-        let profile = Profile::new(recording);
+        let faults = Faults::new(recording);
+        let profile = Profile::of(&faults);
         let mut instead = false;
         for (form, output) in self.files {
             match output {
                 Output::Stdout => {
                     instead = true;
-                    piped(io::stdout(), |out| form.write(recording, &profile, out))
+                    piped(io::stdout(), |out| form.write(&faults, &profile, out))
                         .context("cannot write to standard output")?;
                 }
                 Output::File(file) => {
                     let path = file.path.clone();
-                    file.write(|out| form.write(recording, &profile, out))
+                    file.write(|out| form.write(&faults, &profile, out))
                         .with_context(|| format!("cannot write {}", path.display()))?;
                     eprintln!("written: {}", path.display());
                 }
@@ -153,17 +155,12 @@ impl OutputFiles {
 }
 
 impl Form {
-    fn write(
-        self,
-        recording: &Recording,
-        profile: &Profile,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
+    fn write(self, faults: &Faults<'_>, profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
         match self {
             Form::Html => write_html(profile, out),
-            Form::Trace => write_trace(recording, out),
-            Form::Hdr => write_hdr(recording, out),
-            Form::Csv => write_csv(recording, out),
+            Form::Trace => write_trace(faults, profile, out),
+            Form::Hdr => write_hdr(faults, profile, out),
+            Form::Csv => write_csv(faults, profile, out),
             Form::Json => write_json(profile, out),
         }
     }
