@@ -248,6 +248,12 @@ impl Target {
         // Several processes append to it, wherever their folder is.
         let path = std::path::absolute(path)?;
         let reserved = Reserved::new(&path)?;
+        if !reserved.is_plain() {
+            return Err(anyhow!(
+                "cannot record to {}: it is no plain file",
+                path.display()
+            ));
+        }
         let cannot = || format!("cannot record to {}", path.display());
         reserved.empty().with_context(cannot)?;
         Ok(Target {

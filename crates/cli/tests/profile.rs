@@ -324,6 +324,22 @@ fn each_output_is_written_and_parses() {
         let instead = said(show().arg(format!("--{form}")).arg("-"));
         assert_eq!(instead, text(form), "{form}");
     }
+    // Who has read enough closes the pipe.
+    for form in ["trace", "hdr", "csv", "json"] {
+        let mut child = show()
+            .arg(format!("--{form}"))
+            .arg("-")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{form}"
+        );
+    }
     // Over a longer file.
     let long = path("long");
     fs::write(&long, "x".repeat(1 << 20)).expect("a file");
@@ -427,6 +443,8 @@ fn what_cannot_be_done_is_said_in_one_line() {
     }
     let said = refused(profile().arg("--record").arg(folder.path()), 1);
     assert!(said.contains("cannot write"), "{said}");
+    let said = refused(profile().args(["--record", "/dev/null", "--", "true"]), 1);
+    assert!(said.contains("/dev/null: it is no plain file"), "{said}");
     let said = refused(short().env("COWSPACE_DISABLE", "uffd"), 1);
     assert!(said.contains("cowspace doctor"), "{said}");
 }

@@ -171,10 +171,40 @@ pub(crate) fn piped(
     stream: impl Write,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut out = BufWriter::new(stream);
-    match write(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
+    let mut pipe = Pipe {
+        stream,
+        closed: false,
+    };
+    let mut out = BufWriter::new(&mut pipe);
+    let written = write(&mut out).and_then(|()| out.flush());
+    // What is left in it was for the same pipe.
+    drop(out.into_parts());
+    if pipe.closed { Ok(()) } else { written }
+}
+
+/// Knows whether its reader has gone: a writer of a format may make another error of that.
+struct Pipe<W> {
+    stream: W,
+    closed: bool,
+}
+
+impl<W: Write> Pipe<W> {
+    fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        self.closed |= result.as_ref().is_err_and(gone);
+        result
+    }
+}
+
+impl<W: Write> Write for Pipe<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stream.write(bytes);
+        self.note(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.stream.flush();
+        self.note(flushed)
     }
 }
 
@@ -199,6 +229,11 @@ impl Reserved {
         })
     }
 
+    /// Whether it is no terminal, pipe or the like.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.is_file())
+    }
+
     /// Empties it and writes to it.
     fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         self.empty()?;
@@ -209,8 +244,8 @@ impl Reserved {
 
     /// Empties it, and leaves it to others to write to it.
     pub(crate) fn empty(&self) -> io::Result<()> {
-        // What is no plain file (a terminal, a pipe) has nothing to empty.
-        if self.file.metadata()?.is_file() {
+        // The others have nothing to empty.
+        if self.is_plain() {
             self.file.set_len(0)?;
         }
         Ok(())
