@@ -240,7 +240,7 @@ impl Target {
             let scratch =
                 NamedTempFile::with_prefix("cowspace-").context("no room for a recording")?;
             return Ok(Target {
-                path: scratch.path().to_owned(),
+                path: std::path::absolute(scratch.path())?,
                 _kept: None,
                 _scratch: Some(scratch),
             });

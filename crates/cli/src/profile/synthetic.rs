@@ -62,7 +62,10 @@ impl Run {
         } = self;
         let mut lines = vec![
             String::new(),
-            format!("{touches} touches in {rounds} rounds: {faulted} of them faulted."),
+            match rounds {
+                1 => format!("{touches} touches: {faulted} of them faulted."),
+                _ => format!("{touches} touches in {rounds} rounds: {faulted} of them faulted."),
+            },
         ];
         if self.full {
             lines.push("These were enough: --faults has the number.".to_owned());
