@@ -7,7 +7,7 @@
 mod text;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
@@ -155,7 +155,8 @@ impl Diff {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write_json(&self, mut to: impl Write) -> io::Result<()> {
+    pub fn write_json(&self, to: impl Write) -> io::Result<()> {
+        let mut to = BufWriter::new(to);
         serde_json::to_writer(&mut to, self)?;
         writeln!(to)?;
         to.flush()
@@ -166,7 +167,8 @@ impl Diff {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write_text(&self, mut to: impl Write) -> io::Result<()> {
+    pub fn write_text(&self, to: impl Write) -> io::Result<()> {
+        let mut to = BufWriter::new(to);
         text::write(self, &mut to)?;
         to.flush()
     }

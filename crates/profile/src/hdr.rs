@@ -1,6 +1,6 @@
 //! Distributions over time as a log of HdrHistogram's.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::serialization::V2DeflateSerializer;
@@ -21,7 +21,8 @@ const INTERVAL: u64 = 1_000_000_000;
 /// # Errors
 ///
 /// If it cannot be written.
-pub fn write_hdr(faults: &Faults<'_>, profile: &Profile, mut to: impl Write) -> io::Result<()> {
+pub fn write_hdr(faults: &Faults<'_>, profile: &Profile, to: impl Write) -> io::Result<()> {
+    let mut to = BufWriter::new(to);
     let start = Duration::from_nanos(profile.start_unix_ns.unwrap_or(0));
     let start = SystemTime::UNIX_EPOCH + start;
     let mut serializer = V2DeflateSerializer::new();

@@ -3,7 +3,7 @@
 //! Times are nanoseconds. What the model has as arrays by kind or by phase are objects here, with the names of [`Kind`] and [`Phase`].
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use fault_recording::{Answer, End, OutcomeKind, Policy};
 use serde::ser::SerializeStruct;
@@ -21,7 +21,8 @@ const VERSION: u32 = 1;
 /// # Errors
 ///
 /// If it cannot be written.
-pub fn write_json(profile: &Profile, mut to: impl Write) -> io::Result<()> {
+pub fn write_json(profile: &Profile, to: impl Write) -> io::Result<()> {
+    let mut to = BufWriter::new(to);
     #[derive(Serialize)]
     struct Document<'a> {
         version: u32,

@@ -1,10 +1,16 @@
 //! Profiles of page faults: what a recording says, shown. No engine, no system calls.
 //!
 //! ```text
-//!   Recording ──▶ faults.rs    each fault: its record, its probe, where it was; in order of time
-//!     fault.rs      one of them: kind, phases
-//!   ──▶ profile.rs   the model: all that is shown of them together, computed once (build.rs)
-//!     latency.rs    distributions of times
+//!   Recording
+//!     faults.rs     each fault: its record, its probe, its region; in the order of time
+//!       fault.rs      one of them: its kind, its phases
+//!     profile.rs    the model: all that is shown of them together, computed once
+//!       build.rs heat.rs
+//!                   its making
+//!       latency.rs  distributions of times
+//!   for people      text.rs, html.rs (charts: svg.rs); label.rs, name.rs, words.rs: numbers, names and terms in both
+//!   for programs    json.rs: the model. csv.rs, hdr.rs, trace.rs: the faults
+//!     diff.rs       two profiles compared
 //! ```
 //!
 //! # Words

@@ -3,17 +3,17 @@
 use crate::profile::{Process, Profile, Region, Thread};
 
 /// Characters of a name that are shown.
-pub(super) const LONGEST: usize = 80;
+pub(crate) const LONGEST: usize = 80;
 
 /// A name as it is shown: control characters, and those that turn the direction of what follows, are made visible; a long name is cut.
 ///
 /// This is for people's eyes. What HTML takes for markup is escaped where the name is written.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     cut(name, LONGEST)
 }
 
 /// The same, of at most so many characters.
-pub(super) fn cut(name: &str, longest: usize) -> String {
+pub(crate) fn cut(name: &str, longest: usize) -> String {
     let mut text = String::new();
     for (place, character) in name.chars().enumerate() {
         if place + 1 >= longest && name.chars().nth(longest).is_some() {
@@ -34,7 +34,7 @@ fn turns(character: char) -> bool {
 }
 
 /// The program, or how many there were.
-pub(super) fn command(profile: &Profile) -> String {
+pub(crate) fn command(profile: &Profile) -> String {
     match profile.processes.as_slice() {
         [] => "nothing".to_owned(),
         [one] => command_of(one),
@@ -47,7 +47,7 @@ pub(super) fn command(profile: &Profile) -> String {
 }
 
 /// The file name of a process's program and its arguments.
-pub(super) fn command_of(process: &Process) -> String {
+pub(crate) fn command_of(process: &Process) -> String {
     let mut words = process.command.iter().map(String::as_str);
     let program = words.next().unwrap_or_default();
     let program = program.rsplit('/').next().unwrap_or_default();
@@ -60,18 +60,25 @@ pub(super) fn command_of(process: &Process) -> String {
 }
 
 /// A region's name, and whose it is where there are several processes: of so many characters at most.
-pub(super) fn region(profile: &Profile, region: &Region, longest: usize) -> String {
-    let name = match (region.koid, region.name.as_str()) {
+pub(crate) fn region(profile: &Profile, region: &Region, longest: usize) -> String {
+    let whose = whose(profile, region.process);
+    cut(
+        &region_name(region),
+        longest.saturating_sub(whose.len()).max(4),
+    ) + &whose
+}
+
+/// A region's name.
+pub(crate) fn region_name(region: &Region) -> String {
+    match (region.koid, region.name.as_str()) {
         (None, _) => "not mapped any more".to_owned(),
         (Some(koid), "") => format!("VMO {koid}"),
-        (Some(_), name) => name.to_owned(),
-    };
-    let whose = whose(profile, region.process);
-    cut(&name, longest.saturating_sub(whose.len()).max(4)) + &whose
+        (Some(_), name) => shown(name),
+    }
 }
 
 /// A thread's name and number, and whose it is where there are several processes.
-pub(super) fn thread(profile: &Profile, thread: &Thread) -> String {
+pub(crate) fn thread(profile: &Profile, thread: &Thread) -> String {
     let name = match (thread.tid, thread.name.as_str()) {
         (None, _) => "not said by the kernel".to_owned(),
         (Some(tid), "") => format!("thread {tid}"),
@@ -80,7 +87,8 @@ pub(super) fn thread(profile: &Profile, thread: &Thread) -> String {
     name + &whose(profile, thread.process)
 }
 
-fn whose(profile: &Profile, process: usize) -> String {
+/// The process, where there are several: " (4711)".
+pub(crate) fn whose(profile: &Profile, process: usize) -> String {
     match profile.processes.get(process) {
         Some(process) if profile.processes.len() > 1 => format!(" ({})", process.pid),
         _ => String::new(),

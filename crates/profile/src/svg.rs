@@ -15,9 +15,6 @@ pub(crate) use scale::Scale;
 /// Units.
 pub(crate) const WIDTH: f64 = 380.0;
 
-/// About what a character of a tick's label takes, in units.
-const CHARACTER: f64 = 7.3;
-
 /// The least distance of two labels, in units.
 const GAP: f64 = 6.0;
 
@@ -120,7 +117,7 @@ pub(crate) fn x_axis(axis: &Axis, room: Room) -> Markup {
 pub(crate) fn in_a_row(texts: impl IntoIterator<Item = (f64, String)>, y: f64) -> Markup {
     let mut free = 0.0;
     let fitting = texts.into_iter().filter_map(|(at, text)| {
-        let half = text.chars().count() as f64 * CHARACTER / 2.0;
+        let half = width(&text) / 2.0;
         let middle = at.min(WIDTH - half);
         (middle - half >= free).then(|| {
             free = middle + half + GAP;
@@ -143,6 +140,36 @@ pub(crate) fn y_axis(axis: &Axis, room: Room) -> Markup {
             }
             text class="name" x="2" y="12" { (axis.name) }
         }
+    }
+}
+
+/// About how wide a text is, in units; rather more than less, since fonts differ.
+pub(crate) fn width(text: &str) -> f64 {
+    text.chars().map(character_width).sum()
+}
+
+/// The beginning of a text, as far as it fits into so many units; what is left out is three dots.
+pub(crate) fn fit(text: &str, units: f64) -> String {
+    if width(text) <= units {
+        return text.to_owned();
+    }
+    let mut left = units - character_width('…');
+    let fits = |character: &char| {
+        left -= character_width(*character);
+        left >= 0.0
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+fn character_width(character: char) -> f64 {
+    match character {
+        'i' | 'j' | 'l' | 'f' | 't' | 'r' | 'I' | ' ' | '.' | ',' | ':' | ';' | '\'' | '|'
+        | '(' | ')' | '[' | ']' | '/' | '!' => 5.0,
+        'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 13.0,
+        'A'..='Z' | '<' | '>' | '=' | '+' | '#' | '~' | '&' | '_' => 11.0,
+        'µ' | '–' | ' '..='~' => 8.5,
+        // Chinese, say.
+        _ => 14.0,
     }
 }
 
@@ -211,6 +238,17 @@ mod tests {
             all.map(|place| Unit(place).to_string()),
             ["0", "0", "0.33", "56", "0", "0"]
         );
+    }
+
+    #[test]
+    fn texts_are_cut_to_fit() {
+        assert_eq!(fit("postings", 80.0), "postings");
+        assert_eq!(fit("postings", 50.0), "posti…");
+        assert_eq!(fit("長い名前", 45.0), "長い…");
+        assert_eq!(fit("", 0.0), "");
+        for text in ["postings", "WWWWWWWWWW", "長い名前", "\"<&>\"<&>"] {
+            assert!(width(&fit(text, 40.0)) <= 40.0, "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod answers;
 mod histogram;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
@@ -29,8 +29,8 @@ const NAME: usize = 26;
 /// # Errors
 ///
 /// If it cannot be written.
-pub fn write_text(profile: &Profile, mut to: impl Write) -> io::Result<()> {
-    let to = &mut to;
+pub fn write_text(profile: &Profile, to: impl Write) -> io::Result<()> {
+    let to = &mut BufWriter::new(to);
     title(profile, to)?;
     if profile.all.faults > 0 {
         answers::write(profile, to)?;

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,14 +18,14 @@ use crate::profile::{How, Profile};
 /// The first number of tracks that are no thread's: no thread of Linux has it.
 const FIRST_OWN: i64 = 1 << 22;
 
-/// Writes a trace of all faults. Times are microseconds from [`Profile::start_ns`] on, with nanoseconds behind the point.
+/// Writes a trace of all faults, of about a kilobyte each. Times are microseconds from [`Profile::start_ns`] on, with nanoseconds behind the point.
 ///
 /// # Errors
 ///
 /// If it cannot be written.
 pub fn write_trace(faults: &Faults<'_>, profile: &Profile, to: impl Write) -> io::Result<()> {
     let mut trace = Trace {
-        to,
+        to: BufWriter::new(to),
         start_ns: profile.start_ns,
         first: true,
         tracks: Tracks::default(),
@@ -313,17 +313,26 @@ fn args(faults: &Faults<'_>, fault: &Fault<'_>) -> Value {
     let mapping = faults.regions()[fault.region].mapping;
     let mut args = json!({
         "address": format!("{:#x}", fault.page()),
-        "region": mapping.map(|mapping| &mapping.name),
         "write": fault.write(),
     });
+    if let Some(mapping) = mapping {
+        args["region"] = mapping.name.as_str().into();
+    }
     if let Some(record) = fault.record {
         args["answer"] = record.answer.name().into();
-        args["depth"] = record.answer.depth().into();
         args["outcome"] = outcome_name(record.outcome).into();
         args["pages"] = record.pages.into();
         args["attempts"] = record.attempts.into();
-        args["cpu"] = record.cpu.into();
-        args["handler_cpu"] = record.handler_cpu.into();
+        let known = [
+            ("depth", record.answer.depth()),
+            ("cpu", record.cpu),
+            ("handler_cpu", record.handler_cpu),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                args[name] = value.into();
+            }
+        }
     }
     args
 }

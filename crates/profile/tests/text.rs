@@ -51,6 +51,13 @@ fn of_nothing_one_says_so() {
     }
 }
 
+#[test]
+fn of_a_few_faults_no_percentile_is_told_that_they_do_not_have() {
+    let few = text(&sample(60, false));
+    assert!(!few.contains("One in a hundred"), "{few}");
+    assert!(text(&sample(600, false)).contains("One in a hundred"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

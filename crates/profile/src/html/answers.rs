@@ -93,7 +93,7 @@ fn where_from(profile: &Profile) -> Markup {
                 p class="big" { span class="name" { (name::region(profile, region, name::LONGEST)) } }
                 p {
                     "has " (percent(region.faults as f64 / all)) " of the faults"
-                    @if profile.regions.len() > 1 { ", of " (counted(profile.regions.len() as u64, "region")) }
+                    @if profile.regions.len() > 1 { ", more than any other of " (counted(profile.regions.len() as u64, "region")) }
                     ". " (counted(profile.pages_touched, "page")) " faulted, in " (counted(threads, "thread")) "."
                 }
                 p class="soft" {

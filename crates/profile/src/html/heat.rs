@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{Figure, counted, figure, name, time};
-use crate::profile::Profile;
+use crate::profile::{HeatRow, Profile};
 use crate::svg::label::{bytes, count, duration};
 use crate::svg::{self, Room, Said, Unit};
 
@@ -29,8 +29,8 @@ const ROW: (f64, f64) = (4.0, 26.0);
 /// Units that a line of text is high.
 const TEXT: f64 = 15.0;
 
-/// Characters of a region's name beside the map, and in each cell's tooltip: there may be thousands.
-const NAME: usize = 15;
+/// Units for a region's name beside the map, and in each cell's tooltip: there may be thousands.
+const NAME: f64 = 114.0;
 
 /// The map.
 pub(super) fn map(profile: &Profile) -> Markup {
@@ -123,9 +123,9 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     let rows = &profile.heat.rows;
     let high = (HEIGHT / rows.len() as f64).clamp(ROW.0, ROW.1);
     let room = Room {
-        left: 116.0,
+        left: NAME + 8.0,
         top: 6.0,
-        right: svg::WIDTH - 14.0,
+        right: svg::WIDTH - 20.0,
         bottom: 6.0 + high * rows.len() as f64,
     };
     let x = time::time_axis(profile, room);
@@ -133,8 +133,8 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
         @for (place, (row, counts)) in rows.iter().zip(&cells.rows).enumerate() {
             @let sides = (room.top + place as f64 * high, room.top + (place + 1) as f64 * high);
             @let whose = match row.region {
-                Some(_) => format!("{} + {}", region_name(profile, row.region, NAME), bytes(row.offset)),
-                None => region_name(profile, None, NAME),
+                Some(_) => format!("{} + {}", short_name(profile, row), bytes(row.offset)),
+                None => short_name(profile, row),
             };
             @for (column, faults) in counts.iter().enumerate().filter(|(_, faults)| **faults > 0) {
                 @let first = column * cells.fold;
@@ -150,6 +150,7 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     let around = html! {
         (svg::x_axis(&x, room))
         (regions(profile, room, high))
+        (processes(profile, room, high))
     };
     let said = Said {
         id: "heat-chart",
@@ -159,44 +160,84 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     svg::chart(&said, room, around, marks)
 }
 
-/// Of so many characters at most.
-fn region_name(profile: &Profile, region: Option<usize>, longest: usize) -> String {
-    match region.and_then(|region| profile.regions.get(region)) {
-        Some(region) => name::region(profile, region, longest),
+/// The name of a row's region, as far as it fits.
+fn short_name(profile: &Profile, row: &HeatRow) -> String {
+    match row.region.and_then(|region| profile.regions.get(region)) {
+        Some(region) => svg::fit(&name::region_name(region), NAME),
         None => "all others".to_owned(),
     }
 }
 
+/// Rows that belong together, from where to where they lie.
+type Span<'a> = (&'a HeatRow, f64, f64);
+
+fn spans<'a, K: PartialEq>(
+    rows: &'a [HeatRow],
+    room: Room,
+    high: f64,
+    key: impl Fn(&HeatRow) -> K,
+) -> Vec<Span<'a>> {
+    let mut bottom = room.top;
+    let runs = rows.chunk_by(|left, right| key(left) == key(right));
+    let span = |run: &'a [HeatRow]| {
+        let top = bottom;
+        bottom += run.len() as f64 * high;
+        (&run[0], top, bottom)
+    };
+    runs.map(span).collect()
+}
+
 /// The regions' names on the left, as far as there is room, and lines between them.
 fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
-    let rows = &profile.heat.rows;
-    let runs = rows.chunk_by(|left, right| left.region == right.region);
-    let mut bottom = room.top;
-    let parts: Vec<(Option<usize>, f64, f64)> = runs
-        .map(|run| {
-            let top = bottom;
-            bottom += run.len() as f64 * high;
-            (run[0].region, top, bottom)
-        })
-        .collect();
+    let spans = spans(&profile.heat.rows, room, high, |row| row.region);
     let mut free = 0.0;
-    let named = parts.iter().filter(|(_, top, bottom)| {
-        let fits = (top + bottom) / 2.0 - TEXT / 2.0 >= free;
+    let fits = |(_, top, bottom): &&Span| {
+        let middle = (top + bottom) / 2.0;
+        let fits = middle - TEXT / 2.0 >= free;
         if fits {
-            free = (top + bottom) / 2.0 + TEXT / 2.0;
+            free = middle + TEXT / 2.0;
         }
         fits
-    });
+    };
     html! {
         g class="axis y" {
             path class="line" d=(format!("M{} {}V{}", Unit(room.left), Unit(room.top), Unit(room.bottom))) {}
-            @for (_, _, bottom) in &parts {
+            @for (_, _, bottom) in &spans {
                 path class="edge" d=(format!("M{} {}H{}", Unit(room.left - 6.0), Unit(*bottom), Unit(room.right))) {}
             }
-            @for (region, top, bottom) in named {
-                text x=(Unit(room.left - 6.0)) y=(Unit((top + bottom) / 2.0 + 4.0)) {
-                    (region_name(profile, *region, NAME))
-                    title { (region_name(profile, *region, name::LONGEST)) }
+            @for (row, top, bottom) in spans.iter().filter(fits) {
+                text x=(Unit(room.left - 7.0)) y=(Unit((top + bottom) / 2.0 + 4.0)) {
+                    (short_name(profile, row))
+                    @if let Some(region) = row.region.and_then(|region| profile.regions.get(region)) {
+                        title { (name::region(profile, region, name::LONGEST)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where there are several, the processes' numbers on the right, along their rows, as far as there is room.
+fn processes(profile: &Profile, room: Room, high: f64) -> Markup {
+    let process = |row: &HeatRow| Some(profile.regions.get(row.region?)?.process);
+    let spans = spans(&profile.heat.rows, room, high, process);
+    let numbered = spans.iter().filter_map(|(row, top, bottom)| {
+        let pid = profile.processes.get(process(row)?)?.pid;
+        let texts = [format!("process {pid}"), pid.to_string()];
+        let text = texts
+            .into_iter()
+            .find(|text| svg::width(text) < bottom - top)?;
+        Some((text, (top + bottom) / 2.0))
+    });
+    let at = room.right + 14.0;
+    html! {
+        @if profile.processes.len() > 1 {
+            g class="axis" {
+                @for (_, _, bottom) in &spans {
+                    path class="line" d=(format!("M{} {}H{}", Unit(room.left), Unit(*bottom), Unit(room.right + 16.0))) {}
+                }
+                @for (text, middle) in numbered {
+                    text transform=(format!("translate({} {}) rotate(-90)", Unit(at), Unit(middle))) { (text) }
                 }
             }
         }

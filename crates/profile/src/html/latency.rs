@@ -64,7 +64,7 @@ fn draw_histogram(profile: &Profile, times: &Latencies, says: &str) -> Markup {
             room.across(),
         ),
         name: "time of a fault (logarithmic)",
-        ticks: 7,
+        ticks: 5,
         label: duration,
     };
     let y = Axis {
@@ -83,11 +83,11 @@ fn draw_histogram(profile: &Profile, times: &Latencies, says: &str) -> Markup {
                 (svg::bar(kind_class(kind), sides, ends, &says))
             }
         }
+        (percentile_lines(times, &x, room))
     };
     let around = html! {
         (svg::y_axis(&y, room))
         (svg::x_axis(&x, room))
-        (percentile_lines(times, &x, room))
     };
     let said = Said {
         id: "histogram-chart",
@@ -168,7 +168,7 @@ fn draw_percentiles(profile: &Profile, times: &Latencies, says: &str) -> Markup 
     let y = Axis {
         scale: Scale::log(times.least() as f64, times.most() as f64, room.up()),
         name: "time of a fault",
-        ticks: 5,
+        ticks: 6,
         label: duration,
     };
     let with_times = || {

@@ -1,5 +1,7 @@
 //! What is said around the charts: where it was recorded, what is missing, what words mean.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use maud::{Markup, html};
 
 use super::{counted, measure_says, name, phase_says};
@@ -19,7 +21,13 @@ pub(super) fn where_and_when(profile: &Profile) -> Markup {
             }
         }
         p class="soft" {
-            (counted(profile.all.faults, "fault")) " in " (duration(long as f64)) "; " (count(profile.pages_installed)) " pages installed. "
+            @if let Some(ns) = profile.start_unix_ns {
+                @let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(ns)).to_string();
+                "Recorded " time datetime=(when) { (when.replace('T', " ").replace('Z', " UTC")) } ". "
+            }
+            (counted(profile.all.faults, "fault"))
+            @if long > 0 { " in " (duration(long as f64)) }
+            "; " (counted(profile.pages_installed, "page")) " installed. "
             (cost(profile))
         }
     }

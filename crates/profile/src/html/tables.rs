@@ -7,12 +7,15 @@ use maud::{Markup, html};
 
 use super::{kind_class, kind_name, kinds, name, stacked};
 use crate::latency::Summary;
-use crate::profile::{How, Profile};
+use crate::profile::{How, Profile, Region};
 use crate::svg::label::{bytes, count, duration, percent};
 use crate::svg::{Unit, WIDTH};
 
 /// Rows that a table shows at most.
 const ROWS: usize = 40;
+
+/// Address ranges that are told of a region.
+const RANGES: usize = 4;
 
 /// All tables that have rows.
 pub(super) fn all(profile: &Profile) -> Markup {
@@ -135,7 +138,7 @@ fn kinds_table(profile: &Profile) -> Markup {
 fn regions(profile: &Profile) -> Markup {
     let rows = profile.regions.iter().take(ROWS).map(|region| {
         vec![
-            text(name::region(profile, region, name::LONGEST)),
+            region_cell(profile, region),
             text(count(region.faults)),
             mix(profile, region.kinds),
             text(percent(
@@ -179,6 +182,15 @@ fn regions(profile: &Profile) -> Markup {
         rows.collect(),
         more,
     )
+}
+
+/// The region's name, and where it is for whoever points at it.
+fn region_cell(profile: &Profile, region: &Region) -> Markup {
+    let places = region.ranges.iter().take(RANGES);
+    let places: Vec<String> = places
+        .map(|(start, len)| format!("{start:#x} + {}", bytes(*len as u64)))
+        .collect();
+    html! { span title=(places.join(", ")) { (name::region(profile, region, name::LONGEST)) } }
 }
 
 fn threads(profile: &Profile) -> Markup {
@@ -334,12 +346,5 @@ fn processes(profile: &Profile) -> Markup {
         profile.processes.len(),
         profile.processes.iter().map(|process| process.faults),
     );
-    table(
-        "processes",
-        "Processes",
-        false,
-        &heads,
-        rows.collect(),
-        more,
-    )
+    table("processes", "Processes", true, &heads, rows.collect(), more)
 }

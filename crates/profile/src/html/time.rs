@@ -9,13 +9,17 @@ use crate::profile::{Profile, TimeBin};
 use crate::svg::label::{count, duration, short};
 use crate::svg::{self, Axis, Room, Said, Scale};
 
+/// Why there are no curves over time.
+const AT_ONCE: &str = "All faults came at once.";
+
 /// How many faults there were in each second.
 pub(super) fn rates(profile: &Profile) -> Markup {
     let rate = |bin: &TimeBin| kinds(profile).map(|kind| bin.rate(kind)).sum::<f64>();
     let most = profile.bins.iter().map(rate).fold(0.0, f64::max);
-    let says = match profile.bins.first() {
-        None => "No faults.".to_owned(),
-        Some(bin) => format!(
+    let says = match profile.bins.as_slice() {
+        [] => "No faults.".to_owned(),
+        [_] => AT_ONCE.to_owned(),
+        [bin, ..] => format!(
             "Faults a second, by kind: up to {} in {}.",
             short(most),
             duration(bin.len_ns as f64)
@@ -58,17 +62,22 @@ pub(super) fn rates(profile: &Profile) -> Markup {
         };
         svg::chart(&said, room, around, marks)
     };
-    let chart = (!profile.bins.is_empty()).then(draw);
+    let chart = (profile.bins.len() > 1).then(draw);
     figure(parts, chart)
 }
 
 /// How slow they were then.
 pub(super) fn latencies(profile: &Profile) -> Markup {
     let timed = || profile.bins.iter().filter(|bin| bin.latency.count > 0);
+    let says = match profile.bins.len() {
+        0 => "No faults.",
+        1 => AT_ONCE,
+        _ => "The median and the 99th percentile of the faults in each part of the time.",
+    };
     let parts = Figure {
         id: "latencies",
         title: "How slow they are then",
-        says: "The median and the 99th percentile of the faults in each part of the time.",
+        says,
         legend: legend(true, [("median", "p50"), ("slow", "p99")]),
     };
     let draw = || {
@@ -105,11 +114,11 @@ pub(super) fn latencies(profile: &Profile) -> Markup {
         let said = Said {
             id: "latencies-chart",
             title: "Median and 99th percentile of the times of faults over time",
-            desc: "Two lines over time.",
+            desc: says,
         };
         svg::chart(&said, room, around, marks)
     };
-    let chart = (timed().next().is_some()).then(draw);
+    let chart = (profile.bins.len() > 1 && timed().next().is_some()).then(draw);
     figure(parts, chart)
 }
 
@@ -127,7 +136,7 @@ pub(super) fn time_axis(profile: &Profile, room: Room) -> Axis {
     Axis {
         scale: Scale::linear(end, room.across()),
         name: "time since the first fault",
-        ticks: 5,
+        ticks: ((room.right - room.left) / 62.0) as usize,
         label: duration,
     }
 }

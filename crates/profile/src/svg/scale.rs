@@ -110,9 +110,11 @@ impl Scale {
     fn log_ticks(&self, wanted: usize) -> Vec<f64> {
         let (least, most) = (self.from.log10().floor(), self.to.log10().ceil());
         let decades = (most - least).max(1.0);
-        let steps: &[f64] = match (self.to / self.from).log10() * 3.0 <= wanted as f64 {
-            true => &[1.0, 2.0, 5.0],
-            false => &[1.0],
+        let room = wanted as f64 / (self.to / self.from).log10();
+        let steps: &[f64] = match room {
+            3.0.. => &[1.0, 2.0, 5.0],
+            2.0.. => &[1.0, 3.0],
+            _ => &[1.0],
         };
         let every = (decades / wanted as f64).ceil().max(1.0) as usize;
         let powers = (least as i32..=most as i32).step_by(every);
@@ -198,7 +200,7 @@ mod tests {
         for (value, at) in [(100.0, 0.0), (1_000.0, 100.0 / 3.0), (100_000.0, 100.0)] {
             assert!(close(scale.at(value), at), "{value}");
         }
-        assert_eq!(scale.ticks(6), [100.0, 1_000.0, 10_000.0, 100_000.0]);
+        assert_eq!(scale.ticks(5), [100.0, 1_000.0, 10_000.0, 100_000.0]);
     }
 
     #[test]
@@ -210,6 +212,7 @@ mod tests {
         );
         let ticks = scale.ticks(6);
         assert_eq!(ticks, [1e3, 2e3, 5e3, 1e4, 2e4, 5e4]);
+        assert_eq!(scale.ticks(4), [1e3, 3e3, 1e4, 3e4]);
         let narrow = Scale::log(2_100.0, 2_200.0, ON);
         assert_eq!(narrow.ticks(2), [narrow.from, narrow.to]);
     }

@@ -28,6 +28,13 @@ fn how_slow(profile: &Profile) -> String {
     let times = profile.all.latencies(profile.measure).summary();
     match times.count {
         0 => "Unknown: none was answered with a page.".to_owned(),
+        // Of so few there is no such percentile.
+        few if few < 100 => format!(
+            "{} in the median, {}. The slowest took {}.",
+            duration(times.p50 as f64),
+            measure_says(profile.measure),
+            duration(times.max as f64),
+        ),
         _ => format!(
             "{} in the median, {}. One in a hundred takes more than {}, the slowest took {}.",
             duration(times.p50 as f64),
@@ -47,8 +54,12 @@ fn which_part(profile: &Profile) -> String {
         Measure::Handled => " What the kernel takes before and after is not known without probes.",
         Measure::Total => "",
     };
+    let part = match share > 0.5 {
+        true => "Most of it",
+        false => "The largest part",
+    };
     format!(
-        "Most of it, {}, is {}: {}.{outside}",
+        "{part}, {}, is {}: {}.{outside}",
         percent(share),
         phase.name(),
         phase_says(phase),

@@ -10,7 +10,11 @@ function examine(window) {
   const charts = Array.from(document.querySelectorAll("figure > svg.chart"), chart => {
     const figure = chart.parentElement;
     const around = box(chart), frame = box(figure);
-    const texts = Array.from(chart.querySelectorAll("text"), text => ({ said: text.firstChild.textContent, box: box(text) }));
+    const texts = Array.from(chart.querySelectorAll("text"), text => {
+      const around = box(text);
+      const turned = text.hasAttribute("transform");
+      return { said: text.firstChild.textContent, box: around, line: turned ? around.right - around.left : around.bottom - around.top };
+    });
     const collisions = [];
     texts.forEach((one, place) => texts.slice(place + 1).forEach(other => {
       if (touch(one.box, other.box)) collisions.push(one.said + " | " + other.said);
@@ -37,7 +41,7 @@ function examine(window) {
       legend: Array.from(figure.querySelectorAll(".legend li"), row => row.textContent),
       collisions,
       outside: texts.filter(text => text.box.left < frame.left || text.box.right > frame.right || text.box.top < around.top - 1 || text.box.bottom > around.bottom + 1).map(text => text.said),
-      pixels: texts.length ? Math.min(...texts.map(text => text.box.bottom - text.box.top)) : 0,
+      pixels: texts.length ? Math.min(...texts.map(text => text.line)) : 0,
     };
   });
   const elements = {};

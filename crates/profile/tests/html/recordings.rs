@@ -1,11 +1,10 @@
 //! Recordings as real ones look, made up.
 
 use fault_recording::{
-    Answer, End, Ended, FaultKind, FaultRecord, Mapping, OutcomeKind, Policy, Probe,
-    ProcessRecording, Recording, Start,
+    Answer, Ended, FaultKind, FaultRecord, OutcomeKind, Policy, Probe, ProcessRecording, Recording,
 };
 
-const PAGE: usize = 4096;
+use crate::support::{self, PAGE, fault, mapping};
 
 /// When the first process begins.
 const BEGIN: u64 = 9_000_000_000_000;
@@ -22,75 +21,22 @@ fn zipf(random: &mut fastrand::Rng, pages: usize) -> usize {
     (page as usize).min(pages - 1)
 }
 
-/// A process that says how it ended.
-pub(crate) fn process(pid: i32, command: &str) -> ProcessRecording {
-    ProcessRecording {
-        start: Start {
-            cowspace: "0.1.0".to_owned(),
-            kernel: "6.18.5".to_owned(),
-            machine: "x86_64".to_owned(),
-            cpus: 2,
-            page_size: PAGE as u64,
-            pid,
-            parent: 1,
-            command: command.split(' ').map(str::to_owned).collect(),
-            at_ns: BEGIN,
-            unix_ns: 1_800_000_000_000_000_000,
-            traced: true,
-        },
-        faults: Vec::new(),
-        mappings: Vec::new(),
-        threads: Vec::new(),
-        probes: Vec::new(),
-        end: Ended::Said(End {
-            at_ns: BEGIN + 3_000_000_000,
-            recorded: 0,
-            lost: 0,
-            cost_ns: 0,
-        }),
-    }
-}
-
-pub(crate) fn mapping(start: usize, pages: usize, name: &str, koid: u64) -> Mapping {
-    Mapping {
-        start,
-        len: pages * PAGE,
-        name: name.to_owned(),
-        koid,
-        vmo_offset: 0,
-        policy: Policy::Traced,
-    }
-}
-
-/// A missing page, copied.
-pub(crate) fn fault(read_ns: u64, page: usize) -> FaultRecord {
-    FaultRecord {
-        read_ns,
-        page,
-        kind: FaultKind::Missing,
-        write: true,
-        tid: Some(101),
-        cpu: Some(0),
-        handler_cpu: Some(1),
-        answer: Some(Answer::Layer { depth: 1 }),
-        outcome: OutcomeKind::Copied,
-        pages: 1,
-        attempts: 1,
-        queue_ns: 300,
-        recording_ns: 0,
-        resolve_ns: 700,
-        install_ns: 2_500,
-    }
+/// A process with this command line.
+fn process(pid: i32, command: &str) -> ProcessRecording {
+    let mut process = support::process(pid);
+    process.start.at_ns = BEGIN;
+    process.start.command = command.split(' ').map(str::to_owned).collect();
+    process
 }
 
 /// Two processes with several threads and regions for three seconds: three kinds, two humps of times (the handler is on the same CPU or on another), a slow tail, bursts, loss.
 pub(crate) fn busy(probes: bool) -> Recording {
     let mut random = fastrand::Rng::with_seed(5);
     let regions = [
-        mapping(0x7f00_0000_0000, 32_768, "heap: word index", 21),
-        mapping(0x7f10_0000_0000, 8_192, "postings", 22),
-        mapping(0x7f20_0000_0000, 512, "", 23),
-        mapping(0x7f30_0000_0000, 64, "counters", 24),
+        mapping(0x7f00_0000_0000, 32_768, 21, "heap: word index"),
+        mapping(0x7f10_0000_0000, 8_192, 22, "postings"),
+        mapping(0x7f20_0000_0000, 512, 23, ""),
+        mapping(0x7f30_0000_0000, 64, 24, "counters"),
     ];
     let mut processes = Vec::new();
     for (number, (pid, command)) in [(4711, "./zygote-demo --heap 128MiB"), (4712, "child serve")]
@@ -197,7 +143,7 @@ pub(crate) fn native() -> Recording {
     let mut random = fastrand::Rng::with_seed(6);
     let mut process = process(99, "cowspace profile --policy native");
     process.start.traced = false;
-    let mut region = mapping(0x7f00_0000_0000, 4_096, "profile", 3);
+    let mut region = mapping(0x7f00_0000_0000, 4_096, 3, "profile");
     region.policy = Policy::Native;
     process.mappings.push((0, vec![region.clone()]));
     let mut now = BEGIN + 1_000_000;
@@ -229,39 +175,74 @@ pub(crate) fn one() -> Recording {
     let mut process = process(7, "one");
     process
         .mappings
-        .push((0, vec![mapping(0x10_0000, 16, "alone", 1)]));
-    process.faults.push(fault(BEGIN + 5_000, 0x10_3000));
+        .push((0, vec![mapping(0x10_0000, 16, 1, "alone")]));
+    process.faults.push(fault(BEGIN + 5_000, 7, 0x10_3000));
     Recording {
         processes: vec![process],
         cut: None,
     }
 }
 
-/// Many regions, threads and processes that have this name, whatever it is; a fault in each.
-pub(crate) fn named(name: &str, count: usize) -> Recording {
+/// So many processes whose regions, threads and all else have one of these names, whatever it is; faults in each.
+pub(crate) fn named(names: &[&str], count: usize) -> Recording {
     let mut recording = Recording {
         processes: Vec::new(),
-        cut: Some(format!("the rest of the file is no frame: {name}")),
+        cut: Some(format!(
+            "the rest of the file is no frame: {}",
+            names.join(" ")
+        )),
     };
-    for number in 0..count {
+    for (number, name) in names.iter().cycle().take(count).enumerate() {
+        let name = (*name).to_owned();
         let mut process = process(number as i32 + 1, "");
-        process.start.command = vec![name.to_owned(), name.to_owned()];
-        process.start.kernel = name.to_owned();
-        process.start.machine = name.to_owned();
-        process.start.cowspace = name.to_owned();
-        process.threads = vec![(101, name.to_owned())];
-        let mappings = (0..8).map(|region| mapping(0x10_0000 << region, 16, name, region));
+        process.start.command = vec![name.clone(), name.clone()];
+        process.start.kernel = name.clone();
+        process.start.machine = name.clone();
+        process.start.cowspace = name.clone();
+        process.threads = vec![(101, name.clone())];
+        let mappings = (0..5).map(|region| mapping(0x10_0000 << region, 16, region, &name));
         process.mappings.push((0, mappings.collect()));
-        for region in 0..8 {
+        for region in 0..5 {
             for page in 0..16 {
                 let at = BEGIN + (number * 1_000 + page * 7) as u64 * 1_000;
-                process
-                    .faults
-                    .push(fault(at, (0x10_0000 << region) + page * PAGE));
+                let mut fault = fault(at, 101, (0x10_0000 << region) + page * PAGE);
+                fault.install_ns += page as u64 * 150;
+                process.faults.push(fault);
             }
         }
         process.end = Ended::Unsaid;
         recording.processes.push(process);
     }
     recording
+}
+
+/// Whose page is as large as it can be: faults everywhere all the time, of all kinds, as fast and as slow as can be, of many threads in many regions, all of this name.
+pub(crate) fn full(name: &str) -> Recording {
+    let mut process = process(1, name);
+    let starts = (0..48).map(|region| 0x100_0000 * (region + 1));
+    let mappings = starts.map(|start| mapping(start, 16, start as u64, name));
+    process.mappings.push((0, mappings.collect()));
+    process.threads = (0..60).map(|tid| (tid, name.to_owned())).collect();
+    for moment in 0..250 {
+        for (number, mapped) in process.mappings[0].1.iter().enumerate() {
+            for page in 0..16 {
+                let at = BEGIN + moment * 1_000_000 + (number * 16 + page) as u64;
+                let tid = (number as i32 + moment as i32) % 60;
+                let mut fault = fault(at, tid, mapped.start + page * PAGE);
+                fault.kind = [
+                    FaultKind::Missing,
+                    FaultKind::Minor,
+                    FaultKind::WriteProtect,
+                ][page % 3];
+                fault.answer = Some(Answer::Layer { depth: tid as u32 });
+                fault.cpu = Some(tid as u32);
+                fault.install_ns = 1 << (moment % 40);
+                process.faults.push(fault);
+            }
+        }
+    }
+    Recording {
+        processes: vec![process],
+        cut: None,
+    }
 }
