@@ -18,7 +18,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::fault::{Kind, Phase};
 use crate::name;
 use crate::profile::Profile;
-use crate::words::{counted, kind_name, kinds, measure_says, phase_says};
+use crate::words::{kind_name, kinds};
 
 /// Nothing is loaded or run, also if somebody's name should get where it must not. The style is in the page.
 const POLICY: &str =

@@ -9,7 +9,6 @@ use std::fmt::{self, Display, Write};
 
 use maud::{Markup, html};
 
-pub(crate) use crate::label;
 pub(crate) use scale::Scale;
 
 /// Units.

@@ -3,7 +3,7 @@
 use crate::fault::{Kind, Phase};
 use crate::label::{self, duration, percent};
 use crate::name;
-use crate::profile::{Measure, Process, Profile};
+use crate::profile::{Band, Measure, Process, Profile};
 
 /// The kinds that occur.
 pub(crate) fn kinds(profile: &Profile) -> impl Iterator<Item = Kind> {
@@ -27,7 +27,7 @@ pub(crate) fn phase_says(phase: Phase) -> &'static str {
         Phase::Queue => "waiting in the handler behind other faults",
         Phase::Resolve => "asking the page tree what the page is",
         Phase::Install => "the system call that puts the page in place",
-        Phase::Wake => "until the thread runs again",
+        Phase::Wake => "from when the page is in place until the thread runs again",
     }
 }
 
@@ -46,6 +46,42 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
         1 => format!("{number} {what}"),
         _ => format!("{number} {what}s"),
     }
+}
+
+/// What the slowest hundredth waits for, if that is something else.
+pub(crate) fn slow_ones(profile: &Profile) -> String {
+    let slow = |band: &&Band| band.from >= 0.99;
+    let sum = |phase: usize| {
+        let bands = profile.all.bands.iter().filter(slow);
+        bands
+            .map(|band| band.phases[phase] * band.faults as f64)
+            .sum::<f64>()
+    };
+    let sums = Phase::ALL.map(|phase| sum(phase as usize));
+    let all: f64 = sums.iter().sum();
+    if all == 0.0 {
+        return String::new();
+    }
+    let (slow, usual) = (
+        largest(sums.map(|ns| ns / all)),
+        largest(profile.all.shares()),
+    );
+    match (slow, usual) {
+        (Some((phase, share)), Some((most, _))) if phase != most => format!(
+            "In the slowest hundredth it is {}, {}: {}.",
+            phase.name(),
+            percent(share),
+            phase_says(phase),
+        ),
+        _ => String::new(),
+    }
+}
+
+/// The phase with the largest share, if there is one.
+pub(crate) fn largest(shares: [f64; 5]) -> Option<(Phase, f64)> {
+    let phases = Phase::ALL.into_iter().zip(shares);
+    let largest = phases.max_by(|left, right| left.1.total_cmp(&right.1));
+    largest.filter(|(_, share)| *share > 0.0)
 }
 
 /// What recording has cost, as far as it was said.

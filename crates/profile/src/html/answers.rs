@@ -2,10 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::{counted, kind_name, kinds, measure_says, name, phase_says};
 use crate::fault::Phase;
+use crate::label::{duration, percent};
+use crate::name;
 use crate::profile::{Measure, Profile};
-use crate::svg::label::{duration, percent};
+use crate::words::{counted, kind_name, kinds, measure_says, phase_says, slow_ones};
 
 /// The answers, or that there is nothing to answer.
 pub(super) fn answers(profile: &Profile) -> Markup {
@@ -65,7 +66,7 @@ fn which_part(profile: &Profile) -> Markup {
             h2 { "Which part of it?" }
             @if let Some(((phase, share), others)) = phases.split_first() {
                 p class="big" { (phase.name()) " " (percent(*share)) }
-                p { "of the time: " (phase_says(*phase)) "." }
+                p { "of the time: " (phase_says(*phase)) ". " (slow_ones(profile)) }
                 @if !others.is_empty() {
                     p class="soft" {
                         "The rest: " (others.iter().map(|(phase, share)| format!("{} {}", phase.name(), percent(*share))).collect::<Vec<_>>().join(" · "))

@@ -2,10 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{Figure, counted, figure, name, time};
+use super::{Figure, figure, time};
+use crate::label::{bytes, count, duration};
+use crate::name;
 use crate::profile::{HeatRow, Profile};
-use crate::svg::label::{bytes, count, duration};
 use crate::svg::{self, Room, Said, Unit};
+use crate::words::counted;
 
 /// Columns at most: the model's are put together. More would be a megabyte of cells.
 const COLUMNS: usize = 60;

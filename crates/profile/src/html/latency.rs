@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{
-    Figure, counted, figure, kind_class, kind_legend, kind_name, kinds, measure_says, stacked,
-};
+use super::{Figure, figure, kind_class, kind_legend, stacked};
+use crate::label::{count, duration, percentile, short};
 use crate::latency::{Bucket, Latencies};
 use crate::profile::Profile;
-use crate::svg::label::{count, duration, percentile, short};
 use crate::svg::{self, Axis, Room, Said, Scale, Unit};
+use crate::words::{counted, kind_name, kinds, measure_says};
 
 /// Bars of the histogram, at most: what more would be are lines.
 const BARS: u32 = 96;

@@ -4,11 +4,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use maud::{Markup, html};
 
-use super::{counted, measure_says, name, phase_says};
 use crate::fault::Phase;
+use crate::label::{count, duration};
+use crate::name;
 use crate::profile::Profile;
-use crate::svg::label::{count, duration};
-use crate::words::{self, cost};
+use crate::words::{self, cost, counted, measure_says, phase_says};
 
 /// Machines, how long, what recording has cost.
 pub(super) fn where_and_when(profile: &Profile) -> Markup {

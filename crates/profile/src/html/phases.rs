@@ -2,12 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::{Figure, counted, figure, kind_name, kinds, legend, phase_class, phase_says};
+use super::{Figure, figure, legend, phase_class};
 use crate::fault::Phase;
+use crate::label::{duration, percent, percentile};
 use crate::latency::Latencies;
 use crate::profile::{Band, Profile};
-use crate::svg::label::{duration, percent, percentile};
 use crate::svg::{self, Axis, Room, Said, Scale, Unit};
+use crate::words::{counted, kind_name, kinds, phase_says};
 
 /// Units of a row, and of its bar.
 const ROW: f64 = 34.0;
@@ -129,13 +130,13 @@ fn draw(id: &str, title: &str, says: &str, rows: &[Row], length: Length) -> Mark
         Length::Time => Axis {
             scale: Scale::linear(longest, room.across()),
             name: "mean time",
-            ticks: 4,
+            ticks: 3,
             label: duration,
         },
         Length::Share => Axis {
             scale: Scale::linear(1.0, room.across()),
             name: "share of the time",
-            ticks: 5,
+            ticks: 4,
             label: percent,
         },
     };

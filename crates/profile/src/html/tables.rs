@@ -5,11 +5,13 @@ use std::iter;
 use fault_recording::Policy;
 use maud::{Markup, html};
 
-use super::{kind_class, kind_name, kinds, name, stacked};
+use super::{kind_class, stacked};
+use crate::label::{bytes, count, duration, percent};
 use crate::latency::Summary;
+use crate::name;
 use crate::profile::{How, Profile, Region};
-use crate::svg::label::{bytes, count, duration, percent};
 use crate::svg::{Unit, WIDTH};
+use crate::words::{kind_name, kinds};
 
 /// Rows that a table shows at most.
 const ROWS: usize = 40;

@@ -2,12 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::{Figure, figure, kind_class, kind_legend, kind_name, kinds, legend, stacked};
+use super::{Figure, figure, kind_class, kind_legend, legend, stacked};
 use crate::fault::Kind;
+use crate::label::{count, duration, short};
 use crate::latency::Summary;
 use crate::profile::{Profile, TimeBin};
-use crate::svg::label::{count, duration, short};
 use crate::svg::{self, Axis, Room, Said, Scale};
+use crate::words::{kind_name, kinds};
 
 /// Why there are no curves over time.
 const AT_ONCE: &str = "All faults came at once.";
@@ -136,7 +137,7 @@ pub(super) fn time_axis(profile: &Profile, room: Room) -> Axis {
     Axis {
         scale: Scale::linear(end, room.across()),
         name: "time since the first fault",
-        ticks: ((room.right - room.left) / 62.0) as usize,
+        ticks: ((room.right - room.left) / 90.0) as usize,
         label: duration,
     }
 }

@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 
 use super::paragraph;
-use crate::fault::Phase;
 use crate::label::{duration, percent};
 use crate::name;
-use crate::profile::{Band, Measure, Profile};
-use crate::words::{counted, kind_name, kinds, measure_says, phase_says};
+use crate::profile::{Measure, Profile};
+use crate::words::{counted, kind_name, kinds, largest, measure_says, phase_says, slow_ones};
 
 /// Writes the answers.
 pub(super) fn write(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
@@ -64,41 +63,6 @@ fn which_part(profile: &Profile) -> String {
         phase.name(),
         phase_says(phase),
     )
-}
-
-/// What the slowest hundredth waits for, if that is something else.
-fn slow_ones(profile: &Profile) -> String {
-    let slow = |band: &&Band| band.from >= 0.99;
-    let sum = |phase: usize| {
-        let bands = profile.all.bands.iter().filter(slow);
-        bands
-            .map(|band| band.phases[phase] * band.faults as f64)
-            .sum::<f64>()
-    };
-    let sums = Phase::ALL.map(|phase| sum(phase as usize));
-    let all: f64 = sums.iter().sum();
-    if all == 0.0 {
-        return String::new();
-    }
-    let (slow, usual) = (
-        largest(sums.map(|ns| ns / all)),
-        largest(profile.all.shares()),
-    );
-    match (slow, usual) {
-        (Some((phase, share)), Some((most, _))) if phase != most => format!(
-            "In the slowest hundredth it is {}, {}: {}.",
-            phase.name(),
-            percent(share),
-            phase_says(phase),
-        ),
-        _ => String::new(),
-    }
-}
-
-fn largest(shares: [f64; 5]) -> Option<(Phase, f64)> {
-    let phases = Phase::ALL.into_iter().zip(shares);
-    let largest = phases.max_by(|left, right| left.1.total_cmp(&right.1));
-    largest.filter(|(_, share)| *share > 0.0)
 }
 
 fn where_from(profile: &Profile) -> String {

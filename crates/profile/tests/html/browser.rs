@@ -28,15 +28,15 @@ pub(crate) struct Visit<T> {
     pub(crate) console: Vec<String>,
 }
 
-/// The path of a Chromium, or nothing, and then a line that says what is skipped.
-pub(crate) fn find(what: &str) -> Option<PathBuf> {
+/// The path of a Chromium, or nothing, and then a line that says so.
+pub(crate) fn find() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut files = NAMES
         .iter()
         .flat_map(|name| env::split_paths(&path).map(move |folder| folder.join(name)));
     let found = files.find(|file| file.is_file());
     if found.is_none() {
-        println!("SKIP {what}: no Chromium");
+        println!("SKIP the page with a profile in a browser: no Chromium");
     }
     found
 }

@@ -103,7 +103,7 @@ fn page(name: &str, recording: &Recording) -> (Profile, String) {
 
 /// Opens a page on all screens, checks what holds for every page, and gives what was found on each; nothing if there is no browser.
 fn open(name: &str, page: &str) -> Vec<Page> {
-    let Some(browser) = browser::find(&format!("the page {name} in a browser")) else {
+    let Some(browser) = browser::find() else {
         return Vec::new();
     };
     let visit = browser::visit::<Page>(&browser, page, &WIDTHS, include_str!("examine.js"));
@@ -282,6 +282,7 @@ fn a_busy_recording_with_probes_is_shown_whole() {
         );
         for said in [
             "How slow is a fault here?",
+            "In the slowest hundredth it is queue",
             "Which part of it?",
             "Where do they come from?",
             "34 faults were lost",
