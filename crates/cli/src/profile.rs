@@ -104,33 +104,41 @@ enum Command {
 
 /// Profiles, shows or compares; the exit status.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let (checked, done): (_, Box<dyn FnOnce() -> Result<u8>>) = match &args.command {
-        Some(Command::Show { file, outputs }) => {
-            (outputs.check(None), Box::new(|| show(file, outputs)))
-        }
+    if let Err(wrong) = args.check() {
+        say(&wrong);
+        return ExitCode::from(2);
+    }
+    let done = match &args.command {
+        Some(Command::Show { file, outputs }) => show(file, outputs),
         Some(Command::Diff {
             before,
             after,
             json,
-        }) => (Ok(()), Box::new(|| diff(before, after, *json))),
-        None => (args.check(), Box::new(|| record(args))),
+        }) => diff(before, after, *json),
+        None if args.program.is_empty() => touch_memory(args),
+        None => run_program(args),
     };
-    let error = match checked.map(|()| done()) {
-        Ok(Ok(status)) => return ExitCode::from(status),
-        Ok(Err(error)) => error,
-        Err(wrong) => {
-            say(&wrong);
-            return ExitCode::from(2);
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
         }
-    };
-    say(&format!("{error:#}"));
-    ExitCode::FAILURE
+    }
 }
 
 impl Args {
     /// What is wrong with arguments that are each in order; one line.
     fn check(&self) -> Result<(), String> {
+        match &self.command {
+            Some(Command::Show { outputs, .. }) => return outputs.check(None),
+            Some(Command::Diff { .. }) => return Ok(()),
+            None => {}
+        }
         self.outputs.check(self.record.as_deref())?;
+        if self.record.as_deref() == Some(Path::new("-")) {
+            return Err("--record wants a file: several processes may write to it".to_owned());
+        }
         if !self.program.is_empty() {
             return Ok(());
         }
@@ -145,17 +153,21 @@ impl Args {
     }
 }
 
-/// Profiles, and shows that.
-fn record(args: &Args) -> Result<u8> {
+/// Profiles memory that this command touches itself.
+fn touch_memory(args: &Args) -> Result<u8> {
     // What cannot be written is found before the work is done.
     let files = args.outputs.open()?;
     let target = Target::new(args.record.as_deref())?;
-    let Some(name) = args.program.first() else {
-        let run = synthetic::run(&args.synthetic, &target.path)?;
-        files.write(&read(&target.path)?, Summary::Stdout, &run.lines())?;
-        return Ok(0);
-    };
-    let name = name.display();
+    let run = synthetic::run(&args.synthetic, &target.path)?;
+    files.write(&read(&target.path)?, Summary::Stdout, &run.lines())?;
+    Ok(0)
+}
+
+/// Profiles another program.
+fn run_program(args: &Args) -> Result<u8> {
+    let files = args.outputs.open()?;
+    let target = Target::new(args.record.as_deref())?;
+    let name = args.program[0].display();
     let status = match program::run(&args.program, &target.path)? {
         Ended::Ran(status) => program::passed_on(status),
         Ended::NotStarted(error) => {
@@ -164,35 +176,30 @@ fn record(args: &Args) -> Result<u8> {
         }
     };
     let recorded = match fault_recording::read(&target.path) {
-        Ok(recording) if recording.processes.iter().any(has_faults) => {
-            files.write(&recording, Summary::Stderr, &[])
-        }
-        Ok(recording)
-            if recording
-                .processes
-                .iter()
-                .any(|process| process.start.traced) =>
-        {
-            Err(anyhow!(
-                "{name} made no traced fault: its mappings are native, or it touched no page of them"
-            ))
-        }
-        Ok(_) => Err(anyhow!(
-            "{name} made no traced fault: `cowspace doctor` says why faults cannot be traced here"
-        )),
-        Err(ReadError::Empty) => Err(anyhow!(
-            "{name} made no traced fault: it does not use cowspace, or did not come to it"
-        )),
-        Err(error) => Err(error.into()),
+        Err(ReadError::Empty) => Err("it does not use cowspace, or did not come to it"),
+        Err(error) => return failed(status, &error.into()),
+        Ok(recording) => match &recording.processes {
+            processes if processes.iter().any(has_faults) => Ok(recording),
+            processes if processes.iter().any(|process| process.start.traced) => {
+                Err("its mappings are native, or it touched no page of them")
+            }
+            _ => Err("`cowspace doctor` says why faults cannot be traced here"),
+        },
     };
-    match recorded {
-        // How the program ended counts for more than how this did.
-        Err(error) if status != 0 => {
-            say(&format!("{error:#}"));
-            Ok(status)
-        }
-        recorded => recorded.map(|()| status),
+    let shown = match recorded {
+        Ok(recording) => files.write(&recording, Summary::Stderr, &[]),
+        Err(reason) => Err(anyhow!("{name} made no traced fault: {reason}")),
+    };
+    match shown {
+        Ok(()) => Ok(status),
+        Err(error) => failed(status, &error),
     }
+}
+
+/// Says what failed of profiling a program. How the program itself ended counts for more.
+fn failed(status: u8, error: &anyhow::Error) -> Result<u8> {
+    say(&format!("{error:#}"));
+    Ok(if status == 0 { 1 } else { status })
 }
 
 fn has_faults(process: &ProcessRecording) -> bool {
@@ -206,8 +213,8 @@ fn show(file: &Path, outputs: &Outputs) -> Result<u8> {
 }
 
 fn diff(before: &Path, after: &Path, json: bool) -> Result<u8> {
-    let [before, after] = [read(before)?, read(after)?].map(|recording| Profile::new(&recording));
-    let diff = Diff::new(&before, &after);
+    let profile = |file| Ok::<_, anyhow::Error>(Profile::new(&read(file)?));
+    let diff = Diff::new(&profile(before)?, &profile(after)?);
     outputs::piped(io::stdout(), |out| {
         if json {
             diff.write_json(out)

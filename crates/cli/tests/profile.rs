@@ -387,6 +387,7 @@ fn bad_arguments_are_refused_with_one_line() {
         (&["--pattern", "stride", "--stride", "0"], "0"),
         (&["--seed", "x"], "x"),
         (&["--faults", "0"], "0"),
+        (&["--record", "-"], "a file"),
         (&["--size", "1MiB", "--", "true"], "--size"),
         (&["--json", "a", "--csv", "a"], "two outputs"),
         (&["--json", "-", "--csv", "-"], "two outputs"),
@@ -571,6 +572,17 @@ fn a_program_gets_the_signals() {
     assert_eq!(signalled(Signal::SIGINT, killpg), (Some(5), None));
     assert_eq!(signalled(Signal::SIGTERM, kill), (Some(6), None));
     assert_eq!(signalled(Signal::SIGHUP, kill), (Some(7), None));
+}
+
+#[test]
+fn signals_that_are_ignored_stay_so() {
+    let script = "trap '' INT QUIT TERM HUP; exec \"$0\" \"$@\"";
+    let program = "for signal in INT QUIT TERM HUP; do kill -$signal $$; done; exit 4";
+    let output = Command::new("sh")
+        .args(["-c", script, COWSPACE, "profile", "--", "sh", "-c", program])
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(4));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use anyhow::{Context, Result};
+use procfs::process::Process;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
@@ -32,10 +33,10 @@ pub(crate) fn run(program: &[OsString], record: &Path) -> Result<Ended> {
         return Ok(Ended::NotStarted(io::ErrorKind::NotFound.into()));
     };
     // Not ignored but answered by nothing: who is executed gets the default again.
-    for signal in [SIGINT, SIGQUIT] {
+    for signal in heeded(&[SIGINT, SIGQUIT]) {
         flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
-    let mut passed_on = Signals::new([SIGTERM, SIGHUP])?;
+    let mut passed_on = Signals::new(heeded(&[SIGTERM, SIGHUP]))?;
     let mut command = Command::new(name);
     command.args(arguments).env(VARIABLE, record);
     let mut process = match command.spawn() {
@@ -67,6 +68,16 @@ pub(crate) fn run(program: &[OsString], record: &Path) -> Result<Ended> {
         let _ = thread.join();
     }
     Ok(Ended::Ran(status.context("cannot wait for the program")?))
+}
+
+/// Those of the signals that this process does not ignore: who started it in the background, or by nohup(1), has them ignored for good.
+pub(crate) fn heeded(signals: &[i32]) -> Vec<i32> {
+    let status = Process::myself().and_then(|process| process.status());
+    let ignored = status.map_or(0, |status| status.sigign);
+    let heeded = signals
+        .iter()
+        .filter(|&&signal| ignored & 1 << (signal - 1) == 0);
+    heeded.copied().collect()
 }
 
 /// The exit status that passes a program's on, as a shell does.

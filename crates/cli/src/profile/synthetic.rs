@@ -30,6 +30,7 @@ use signal_hook::flag;
 use super::options::{Policy, Synthetic};
 use super::overhead::{self, Overhead};
 use super::pattern::Plan;
+use super::program::heeded;
 use super::touch::{Warmed, this_thread, touch};
 
 /// Probes written at once.
@@ -108,7 +109,7 @@ pub(crate) fn run(options: &Synthetic, record: &Path) -> Result<Run> {
         Policy::Native => cowspace::Policy::Native,
     };
     let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in heeded(&[SIGINT, SIGTERM]) {
         flag::register_conditional_default(signal, interrupted.clone())?;
         flag::register(signal, interrupted.clone())?;
     }
