@@ -114,7 +114,7 @@ impl Outputs {
 }
 
 impl OutputFiles {
-    /// Writes all of them, and the summary, unless one of them took its place. `more` goes below the summary.
+    /// Prints the summary, unless one of them takes its place, and writes all of them. `more` goes below the summary.
     pub(crate) fn write(
         self,
         recording: &Recording,
@@ -123,14 +123,22 @@ impl OutputFiles {
     ) -> Result<()> {
         let faults = Faults::new(recording);
         let profile = Profile::of(&faults);
-        let mut instead = false;
+        let is_stdout = |(_, output): &(Form, Output)| matches!(output, Output::Stdout);
+        if !self.files.iter().any(is_stdout) {
+            let write = |out: &mut dyn Write| {
+                write_text(&profile, &mut *out)?;
+                more.iter().try_for_each(|line| writeln!(out, "{line}"))
+            };
+            match summary {
+                Summary::Stdout => piped(io::stdout(), write),
+                Summary::Stderr => piped(io::stderr(), write),
+            }
+            .context("cannot print the summary")?;
+        }
         for (form, output) in self.files {
             match output {
-                Output::Stdout => {
-                    instead = true;
-                    piped(io::stdout(), |out| form.write(&faults, &profile, out))
-                        .context("cannot write to standard output")?;
-                }
+                Output::Stdout => piped(io::stdout(), |out| form.write(&faults, &profile, out))
+                    .context("cannot write to standard output")?,
                 Output::File(file) => {
                     let path = file.path.clone();
                     file.write(|out| form.write(&faults, &profile, out))
@@ -139,18 +147,7 @@ impl OutputFiles {
                 }
             }
         }
-        if instead {
-            return Ok(());
-        }
-        let write = |out: &mut dyn Write| {
-            write_text(&profile, &mut *out)?;
-            more.iter().try_for_each(|line| writeln!(out, "{line}"))
-        };
-        match summary {
-            Summary::Stdout => piped(io::stdout(), write),
-            Summary::Stderr => piped(io::stderr(), write),
-        }
-        .context("cannot print the summary")
+        Ok(())
     }
 }
 
