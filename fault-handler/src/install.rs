@@ -39,6 +39,10 @@ pub(crate) struct Desk {
     pub(crate) found: Cell<Option<Answer>>,
     /// How many pages were installed, if any were.
     pub(crate) pages: Cell<usize>,
+    /// Whether installing wakes who waits for the page: if not it is done afterwards, so that both can be timed.
+    pub(crate) wake: Wake,
+    /// When the page was installed, if it was and that did not wake.
+    pub(crate) installed_ns: Cell<Option<u64>>,
     reporter: Reporter,
 }
 
@@ -55,6 +59,8 @@ impl Desk {
             resolved_ns: Cell::new(monotonic_ns()),
             found: Cell::new(None),
             pages: Cell::new(0),
+            wake: Wake::Wake,
+            installed_ns: Cell::new(None),
             reporter,
         }
     }
@@ -145,13 +151,13 @@ impl<'a> Installer<'a> {
     /// Maps the zero page; the first write to it is the kernel's affair.
     pub fn zero(self) -> Outcome {
         self.resolved();
-        let result = match self.kernel.zeropage(self.page) {
+        let result = match self.done(self.kernel.zeropage(self.page, self.desk.wake), 1) {
             // Not offered for this kind of mapping; or there is a page, or only a write-protect marker, which ZEROPAGE does not replace and COPY does.
             Err(UffdError::Fatal(Errno::EINVAL) | UffdError::Exists) => self.copy(
                 CopyFrom::Bytes(&self.desk.zeros[..page_size()]),
                 Protect::None,
             ),
-            result => result.map(|()| 1),
+            result => result,
         };
         self.settle(result, OutcomeKind::Zeroed)
     }
@@ -169,8 +175,8 @@ impl<'a> Installer<'a> {
         };
         let (start, end) = (self.page.start(), window.end());
         let continue_ = |range: HostRange| {
-            let result = self.kernel.continue_(range, protect);
-            as_far_as_done(result, range.pages())
+            let result = self.kernel.continue_(range, protect, self.desk.wake);
+            self.done(result, range.pages())
         };
         // From the page on, so that what lies before it cannot stop the call. What was done before the kernel stopped is woken by the kernel.
         let mut result = match HostRange::new(start, end - start) {
@@ -188,7 +194,8 @@ impl<'a> Installer<'a> {
             && !behind.is_empty()
         {
             // Whatever comes of it: each page that it did not map faults by itself.
-            *pages += continue_(behind).unwrap_or(0);
+            let result = self.kernel.continue_(behind, protect, Wake::Wake);
+            *pages += as_far_as_done(result, behind.pages()).unwrap_or(0);
         }
         self.settle(result, OutcomeKind::Continued)
     }
@@ -200,8 +207,8 @@ impl<'a> Installer<'a> {
         let window = HostRange::new(self.page.start(), pages.max(1) * page_size());
         let window = window.unwrap_or(self.page);
         let unprotect = |range: HostRange| {
-            let result = self.kernel.unprotect(range, Wake::Wake);
-            result.map(|()| range.pages())
+            let result = self.kernel.unprotect(range, self.desk.wake);
+            self.done(result, range.pages())
         };
         let result = match unprotect(window) {
             // It may reach past the mapping.
@@ -222,7 +229,7 @@ impl<'a> Installer<'a> {
     /// Wakes the thread without a page: it tries again, meets what is mapped there now, and may fault anew.
     pub fn retry(self) -> Outcome {
         self.resolved();
-        self.wake();
+        self.wake(self.page);
         Outcome(Next::Ended(OutcomeKind::Retried))
     }
 
@@ -243,8 +250,9 @@ impl<'a> Installer<'a> {
     /// Copies a page or several; of several whatever the kernel takes, the faulting page at least. How many that were.
     fn copy(&self, src: CopyFrom<'_>, protect: Protect) -> Result<usize, UffdError> {
         let copy = |src: CopyFrom<'_>| {
-            let result = self.kernel.copy(self.page.start(), src, protect);
-            as_far_as_done(result, src.len() / page_size())
+            let start = self.page.start();
+            let result = self.kernel.copy(start, src, protect, self.desk.wake);
+            self.done(result, src.len() / page_size())
         };
         match copy(src) {
             // They may reach past the mapping, or want memory that the page does not need.
@@ -255,6 +263,17 @@ impl<'a> Installer<'a> {
         }
     }
 
+    /// How many pages an ioctl for `pages` of them from the faulting one on has done. Who waits for them is awake then.
+    fn done(&self, result: Result<(), UffdError>, pages: usize) -> Result<usize, UffdError> {
+        let pages = as_far_as_done(result, pages)?;
+        if self.desk.wake == Wake::DontWake {
+            self.desk.installed_ns.set(Some(monotonic_ns()));
+            let done = HostRange::new(self.page.start(), pages * page_size());
+            self.wake(done.unwrap_or(self.page));
+        }
+        Ok(pages)
+    }
+
     /// The answer to the result of an ioctl, a number of pages, that was to end the fault as `installed`.
     fn settle(self, result: Result<usize, UffdError>, installed: OutcomeKind) -> Outcome {
         Outcome(match result {
@@ -263,12 +282,12 @@ impl<'a> Installer<'a> {
                 Next::Ended(installed)
             }
             Err(UffdError::Exists) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Exists)
             }
             Err(UffdError::Again { .. }) => Next::Later,
             Err(UffdError::Gone) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Gone)
             }
             Err(UffdError::NoMemory) => Next::Failed("no memory for a page"),
@@ -279,13 +298,10 @@ impl<'a> Installer<'a> {
         })
     }
 
-    /// Wakes whoever waits for the page.
-    fn wake(&self) {
-        if let Err(error) = self.kernel.wake(self.page) {
-            fail::abort(format_args!(
-                "cannot wake {:#x}: {error}",
-                self.page.start()
-            ));
+    /// Wakes whoever waits for these pages.
+    fn wake(&self, pages: HostRange) {
+        if let Err(error) = self.kernel.wake(pages) {
+            fail::abort(format_args!("cannot wake {:#x}: {error}", pages.start()));
         }
     }
 
@@ -306,13 +322,13 @@ impl<'a> Installer<'a> {
                 Next::Ended(OutcomeKind::Poisoned)
             }
             Err(UffdError::Exists) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Exists)
             }
             Err(UffdError::Again { .. }) => Next::Later,
             // Past the end of its file the kernel gives SIGBUS by itself.
             Err(UffdError::Gone | UffdError::NoPage) => {
-                self.wake();
+                self.wake(self.page);
                 Next::Ended(OutcomeKind::Gone)
             }
             Err(UffdError::NoMemory) => Next::Failed("no memory to poison a page"),
@@ -343,7 +359,7 @@ impl<'a> Installer<'a> {
     }
 }
 
-/// How many pages an ioctl for `pages` of them has done, the faulting one being the first: to have stopped behind it is good enough.
+/// How many pages an ioctl for `pages` of them has done: to have stopped behind the first is good enough.
 fn as_far_as_done(result: Result<(), UffdError>, pages: usize) -> Result<usize, UffdError> {
     match result {
         Ok(()) => Ok(pages),

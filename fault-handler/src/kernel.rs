@@ -9,7 +9,7 @@ use host_memory::uffd::{CopyFrom, Events, Protect, Uffd, UffdError, Wake};
 
 use crate::bell::Bell;
 
-/// A userfaultfd as the handler uses it. Ranges are of registered memory; whatever succeeds wakes, but for [`Kernel::unprotect`], which is told.
+/// A userfaultfd as the handler uses it. Ranges are of registered memory. POISON wakes.
 pub(crate) trait Kernel: Send + Sync {
     /// What becomes readable when a message waits, while reads do not wait for one.
     fn as_fd(&self) -> BorrowedFd<'_>;
@@ -22,11 +22,17 @@ pub(crate) trait Kernel: Send + Sync {
     /// [`Bell::ring`].
     fn ring(&self);
     /// [`Uffd::copy`].
-    fn copy(&self, dst: usize, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError>;
+    fn copy(
+        &self,
+        dst: usize,
+        src: CopyFrom<'_>,
+        protect: Protect,
+        wake: Wake,
+    ) -> Result<(), UffdError>;
     /// [`Uffd::zeropage`].
-    fn zeropage(&self, range: HostRange) -> Result<(), UffdError>;
+    fn zeropage(&self, range: HostRange, wake: Wake) -> Result<(), UffdError>;
     /// [`Uffd::continue_`].
-    fn continue_(&self, range: HostRange, protect: Protect) -> Result<(), UffdError>;
+    fn continue_(&self, range: HostRange, protect: Protect, wake: Wake) -> Result<(), UffdError>;
     /// [`Uffd::write_protect`], lifting.
     fn unprotect(&self, range: HostRange, wake: Wake) -> Result<(), UffdError>;
     /// [`Uffd::poison`].
@@ -69,16 +75,22 @@ impl Kernel for Served {
         self.bell.ring();
     }
 
-    fn copy(&self, dst: usize, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
-        self.uffd.copy(dst, src, protect, Wake::Wake)
+    fn copy(
+        &self,
+        dst: usize,
+        src: CopyFrom<'_>,
+        protect: Protect,
+        wake: Wake,
+    ) -> Result<(), UffdError> {
+        self.uffd.copy(dst, src, protect, wake)
     }
 
-    fn zeropage(&self, range: HostRange) -> Result<(), UffdError> {
-        self.uffd.zeropage(range, Wake::Wake)
+    fn zeropage(&self, range: HostRange, wake: Wake) -> Result<(), UffdError> {
+        self.uffd.zeropage(range, wake)
     }
 
-    fn continue_(&self, range: HostRange, protect: Protect) -> Result<(), UffdError> {
-        self.uffd.continue_(range, protect, Wake::Wake)
+    fn continue_(&self, range: HostRange, protect: Protect, wake: Wake) -> Result<(), UffdError> {
+        self.uffd.continue_(range, protect, wake)
     }
 
     fn unprotect(&self, range: HostRange, wake: Wake) -> Result<(), UffdError> {

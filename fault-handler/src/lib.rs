@@ -56,6 +56,8 @@ mod install;
 mod kernel;
 mod placement;
 mod record;
+#[cfg(test)]
+mod record_tests;
 mod report;
 mod serve;
 mod stats;

@@ -47,6 +47,7 @@ pub struct FaultRecord {
     pub recording_ns: u64,
     /// From there to the resolver's (last) answer, in nanoseconds.
     pub resolve_ns: u64,
-    /// From the answer to the end of the ioctl, in nanoseconds.
+    /// From the answer to the end of the ioctl, in nanoseconds: of one that installs and does not wake, where somebody records. (The thread is woken by a second: it often runs on the handler's
+    /// CPU, and then before that comes back.)
     pub install_ns: u64,
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use host_memory::page::{HostRange, page_size};
-use host_memory::uffd::{Event, Events, FaultKind, UffdError};
+use host_memory::uffd::{Event, Events, FaultKind, UffdError, Wake};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{sched_getcpu, sched_yield};
@@ -136,7 +136,7 @@ impl Server {
         control: Receiver<Control>,
         recorder: Option<Recorder>,
     ) -> Server {
-        Server {
+        let mut server = Server {
             kernel,
             resolver,
             desk,
@@ -148,9 +148,11 @@ impl Server {
             follower,
             cpus: Cpus::new(),
             meter: Meter::new(),
-            recorder,
+            recorder: None,
             control,
-        }
+        };
+        server.record_to(recorder);
+        server
     }
 
     /// Serves until it is told to stop. An error is one of poll, read or fcntl, after which no fault could be served.
@@ -257,7 +259,7 @@ impl Server {
             return false;
         }
         let page = self.kernel.bell();
-        let result = match self.kernel.zeropage(page) {
+        let result = match self.kernel.zeropage(page, Wake::Wake) {
             // It is there: a signal has interrupted who waited, whose fault came again. Or the process is dying.
             Err(UffdError::Exists | UffdError::Gone) => self.kernel.wake(page),
             result => result,
@@ -354,7 +356,9 @@ impl Server {
     fn end(&mut self, pending: &Pending, outcome: OutcomeKind) {
         let resolved_ns = self.desk.resolved_ns.get();
         let ended_ns = monotonic_ns();
-        let install_ns = ended_ns.saturating_sub(resolved_ns);
+        // Where installing does not wake, the time that counts is of before the waking: the thread may well run on this CPU before the ioctl that wakes it comes back.
+        let installed_ns = self.desk.installed_ns.take().unwrap_or(ended_ns);
+        let install_ns = installed_ns.saturating_sub(resolved_ns);
         let Fault {
             page,
             kind,
@@ -411,12 +415,21 @@ impl Server {
                         // To wake them the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.
                         drop(std::thread::current());
                     }
-                    let _ = before.try_send(std::mem::replace(&mut self.recorder, recorder));
+                    let _ = before.try_send(self.record_to(recorder));
                 }
                 Control::Stop => return true,
             }
         }
         false
+    }
+
+    /// Sends records there from now on; gives where they went before.
+    fn record_to(&mut self, recorder: Option<Recorder>) -> Option<Recorder> {
+        self.desk.wake = match recorder {
+            Some(_) => Wake::DontWake,
+            None => Wake::Wake,
+        };
+        std::mem::replace(&mut self.recorder, recorder)
     }
 
     /// Lets go of the faults in the ring, which nobody would resolve any more.

@@ -101,7 +101,7 @@ pub struct KindStats {
     pub counts: Counts,
     /// From reading the fault to the resolver's answer.
     pub resolve: Latency,
-    /// From the answer to the end of the ioctl.
+    /// From the answer to the end of the ioctl, which wakes the thread as well, but not where somebody records ([`FaultRecord::install_ns`](crate::FaultRecord::install_ns)).
     pub install: Latency,
     /// Both together.
     pub total: Latency,

@@ -1,6 +1,6 @@
 //! A stand-in for the kernel that hands out faults and fails by script, and subprocesses for tests that end the process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -15,8 +15,10 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::fault::{Fault, Outcome, Resolver};
+use crate::handler::{FaultHandler, Options};
 use crate::install::Installer;
 use crate::kernel::Kernel;
+use crate::threads::SleepingThreads;
 
 /// The bell's page; not one that faults.
 pub(crate) const BELL: usize = 7;
@@ -32,6 +34,7 @@ pub(crate) enum Call {
     Unprotect(usize, usize, Wake),
     Poison(usize),
     Wake(usize),
+    WakeSeveral(usize, usize),
 }
 
 /// The stand-in. What is not scripted succeeds.
@@ -52,6 +55,8 @@ struct State {
     read_fails: bool,
     blocking: bool,
     calls: Vec<Call>,
+    /// Pages that were installed without waking who waits for them, which has not been done since.
+    asleep: BTreeSet<usize>,
     /// Results of mapping the bell's page, which are not part of the script.
     bell_script: VecDeque<Result<(), UffdError>>,
     bell_is_mapped: bool,
@@ -131,10 +136,30 @@ impl Fake {
         calls
     }
 
+    /// Whether nobody waits for a page that is there.
+    pub(crate) fn all_are_awake(&self) -> bool {
+        self.state.lock().expect("no panic").asleep.is_empty()
+    }
+
     fn call(&self, call: Call) -> Result<(), UffdError> {
         let mut state = self.state.lock().expect("no panic");
         state.calls.push(call);
         state.script.pop_front().unwrap_or(Ok(()))
+    }
+
+    /// A call for `pages` pages from `first` on, which wakes or does not.
+    fn install(&self, call: Call, first: usize, pages: usize, wake: Wake) -> Result<(), UffdError> {
+        let result = self.call(call);
+        let done = match result {
+            Ok(()) => pages,
+            Err(UffdError::Again { done }) => number(done),
+            Err(_) => 0,
+        };
+        if wake == Wake::DontWake {
+            let mut state = self.state.lock().expect("no panic");
+            state.asleep.extend(first..first + done);
+        }
+        result
     }
 }
 
@@ -195,11 +220,18 @@ impl Kernel for Fake {
         drop(mapped.expect("no panic"));
     }
 
-    fn copy(&self, dst: usize, src: CopyFrom<'_>, protect: Protect) -> Result<(), UffdError> {
-        self.call(Call::Copy(number(dst), src.len() / page_size(), protect))
+    fn copy(
+        &self,
+        dst: usize,
+        src: CopyFrom<'_>,
+        protect: Protect,
+        wake: Wake,
+    ) -> Result<(), UffdError> {
+        let (first, pages) = (number(dst), src.len() / page_size());
+        self.install(Call::Copy(first, pages, protect), first, pages, wake)
     }
 
-    fn zeropage(&self, range: HostRange) -> Result<(), UffdError> {
+    fn zeropage(&self, range: HostRange, wake: Wake) -> Result<(), UffdError> {
         if number(range.start()) == BELL {
             let mut state = self.state.lock().expect("no panic");
             let result = state.bell_script.pop_front().unwrap_or(Ok(()));
@@ -209,15 +241,13 @@ impl Kernel for Fake {
             }
             return result;
         }
-        self.call(Call::Zeropage(number(range.start())))
+        let page = number(range.start());
+        self.install(Call::Zeropage(page), page, 1, wake)
     }
 
-    fn continue_(&self, range: HostRange, protect: Protect) -> Result<(), UffdError> {
-        self.call(Call::Continue(
-            number(range.start()),
-            range.pages(),
-            protect,
-        ))
+    fn continue_(&self, range: HostRange, protect: Protect, wake: Wake) -> Result<(), UffdError> {
+        let (first, pages) = (number(range.start()), range.pages());
+        self.install(Call::Continue(first, pages, protect), first, pages, wake)
     }
 
     fn unprotect(&self, range: HostRange, wake: Wake) -> Result<(), UffdError> {
@@ -230,7 +260,14 @@ impl Kernel for Fake {
 
     fn wake(&self, range: HostRange) -> Result<(), UffdError> {
         let mut state = self.state.lock().expect("no panic");
-        state.calls.push(Call::Wake(number(range.start())));
+        let (first, pages) = (number(range.start()), range.pages());
+        state.calls.push(match pages {
+            1 => Call::Wake(first),
+            _ => Call::WakeSeveral(first, pages),
+        });
+        state
+            .asleep
+            .retain(|page| !(first..first + pages).contains(page));
         state.wake.map_or(Ok(()), Err)
     }
 }
@@ -245,6 +282,22 @@ where
     fn resolve(&self, fault: &Fault, install: Installer<'_>) -> Outcome {
         (self.0)(fault, install)
     }
+}
+
+/// A handler on the stand-in.
+pub(crate) fn spawn(
+    fake: &Arc<Fake>,
+    answer: impl Fn(&Fault, Installer<'_>) -> Outcome + Send + Sync + 'static,
+) -> FaultHandler {
+    let threads = SleepingThreads::start().unwrap();
+    threads
+        .serve_on(
+            fake.clone(),
+            Arc::new(Answer(answer)),
+            Options::default(),
+            None,
+        )
+        .unwrap()
 }
 
 /// Runs `body` in a process of its own, as the test `name` (its path within the crate), and asserts that it ends by abort with `reason` on stderr.

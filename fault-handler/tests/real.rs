@@ -11,8 +11,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use fault_handler::{
-    Fault, FaultHandler, FaultKind, Installer, Options, Outcome, OutcomeKind, Placement, Protect,
-    Resolver, Stats,
+    Fault, FaultHandler, FaultKind, FaultRecord, Installer, Options, Outcome, OutcomeKind,
+    Placement, Protect, Resolver, Stats, monotonic_ns,
 };
 use host_memory::access::Volatile;
 use host_memory::memfd::{Layer, MemFd};
@@ -21,10 +21,11 @@ use host_memory::pagemap::{PageFlags, Pagemap};
 use host_memory::probe::Probe;
 use host_memory::reserve::{Reservation, Source};
 use host_memory::uffd::{Modes, Uffd, Wake};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork, gettid};
+use nix::unistd::{ForkResult, Pid, fork, gettid};
 
 const PAGES: usize = 64;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -259,6 +260,7 @@ fn a_window_with_a_page_that_is_there_does_what_it_can() {
             )
         },
     );
+    let records = rig.handler.record(PAGES);
     let bytes = rig.bytes();
     bytes.store_u8(20 * page_size(), byte(20));
     bytes.store_u8(50 * page_size(), byte(50));
@@ -266,6 +268,10 @@ fn a_window_with_a_page_that_is_there_does_what_it_can() {
     assert_eq!(bytes.load_u8(30 * page_size()), byte(30));
     assert_eq!(bytes.load_u8(60 * page_size()), byte(60));
     assert_is_layer(&bytes);
+    rig.handler.stop_recording();
+    let pages: Vec<u32> = records.iter().map(|record| record.pages).collect();
+    assert_eq!(pages[..4], [1, 1, 20 + 20, 1]);
+    assert_eq!(pages.iter().sum::<u32>(), PAGES as u32, "{pages:?}");
     let counts = rig.stop().minor.counts;
     assert_eq!(counts.copied, 2);
     assert!(
@@ -305,6 +311,7 @@ fn several_pages_are_copied_as_far_as_they_can_be() {
     };
     let bytes = rig.bytes();
     let load = |index| assert_eq!(bytes.load_u8(index * page_size()), byte(index));
+    let records = rig.handler.record(8);
     load(7);
     load(0);
     assert_there(0..8, true);
@@ -317,6 +324,9 @@ fn several_pages_are_copied_as_far_as_they_can_be() {
     assert_there(30..31, true);
     assert_there(11..30, false);
     assert_there(31..PAGES, false);
+    rig.handler.stop_recording();
+    let pages: Vec<u32> = records.iter().map(|record| record.pages).collect();
+    assert_eq!(pages, [1, 7, 1, 1]);
     // With most of them waiting when it comes to page 40.
     thread::scope(|scope| {
         for index in (40..PAGES).rev() {
@@ -615,6 +625,105 @@ fn a_record_tells_who_and_what() {
     assert!(total.p50_ns >= record.install_ns - record.install_ns / 64);
 }
 
+/// Wherever the handler follows to or is, the record has the CPU of the thread.
+#[test]
+fn a_record_tells_the_cpu_of_the_fault() {
+    if !traced("a_record_tells_the_cpu_of_the_fault") {
+        return;
+    }
+    let file = memfd(PAGES);
+    let source = Source::Shared(&file, 0);
+    for placement in [Placement::Follow, Placement::Anywhere] {
+        let rig = Rig::new(
+            source,
+            Modes::MISSING,
+            Options { placement },
+            |_, _, install| install.zero(),
+        );
+        let records = rig.handler.record(PAGES);
+        let bytes = rig.bytes();
+        let mut expected = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+                let cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap());
+                let cpus: Vec<usize> = cpus.collect();
+                for index in 0..PAGES {
+                    let cpu = cpus[index % cpus.len()];
+                    let mut only = CpuSet::new();
+                    only.set(cpu).unwrap();
+                    sched_setaffinity(Pid::from_raw(0), &only).unwrap();
+                    let before = monotonic_ns();
+                    let _ = bytes.load_u8(index * page_size());
+                    expected.push((cpu, before, monotonic_ns()));
+                }
+            });
+        });
+        rig.handler.stop_recording();
+        let records: Vec<_> = records.iter().collect();
+        assert_eq!(records.len(), PAGES);
+        for (record, (cpu, before, after)) in records.iter().zip(expected) {
+            assert_eq!(record.cpu.unwrap() as usize, cpu);
+            // It is woken when the page has been installed, so what it measured lies around all of that.
+            let FaultRecord {
+                read_ns,
+                queue_ns,
+                recording_ns,
+                resolve_ns,
+                install_ns,
+                ..
+            } = *record;
+            let installed = read_ns + queue_ns + recording_ns + resolve_ns + install_ns;
+            assert!(before <= read_ns && installed <= after, "{record:?}");
+        }
+        file.punch(0..offset(PAGES)).unwrap();
+        rig.stop();
+    }
+}
+
+/// Several threads, each of them in its own records.
+#[test]
+fn records_tell_threads_apart() {
+    if !traced("records_tell_threads_apart") {
+        return;
+    }
+    let file = memfd(PAGES);
+    let source = Source::Shared(&file, 0);
+    let rig = Rig::new(
+        source,
+        Modes::MISSING,
+        Options::default(),
+        |_, _, install| install.zero(),
+    );
+    let records = rig.handler.record(PAGES);
+    let bytes = &rig.bytes();
+    let tids: Vec<i32> = thread::scope(|scope| {
+        // One page each, so that there are more threads than files the handler keeps of them.
+        let threads: Vec<_> = (0..PAGES)
+            .map(|index| {
+                scope.spawn(move || {
+                    let _ = bytes.load_u8(index * page_size());
+                    gettid().as_raw()
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    rig.handler.stop_recording();
+    let records: Vec<_> = records.iter().collect();
+    assert_eq!(records.len(), PAGES);
+    for record in records {
+        let index = (record.page - rig.memory.range().start()) / page_size();
+        assert_eq!(record.tid, Some(tids[index]));
+        assert!(record.cpu.is_some(), "{record:?}");
+        assert_eq!((record.pages, record.attempts), (1, 1));
+    }
+    rig.stop();
+}
+
 /// Replacements are moved over the memory while threads fault in it. Each `mremap` waits for its event to be read, and answers EAGAIN to every ioctl meanwhile.
 #[test]
 fn memory_is_replaced_while_threads_fault() {
@@ -629,6 +738,7 @@ fn memory_is_replaced_while_threads_fault() {
         Options::default(),
         move |_, index, install| install.copy_layer(&layer, offset(index), 1, Protect::None),
     );
+    let records = rig.handler.record(1 << 20);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -653,6 +763,10 @@ fn memory_is_replaced_while_threads_fault() {
         done.store(true, Ordering::Relaxed);
     });
     let stats = rig.stop();
+    assert_eq!(stats.records_dropped, 0);
+    // However often each had to be put off.
+    let again = |record: FaultRecord| u64::from(record.attempts) - 1;
+    assert_eq!(records.iter().map(again).sum::<u64>(), stats.put_off);
     assert!(stats.missing.counts.copied >= PAGES as u64);
 }
 

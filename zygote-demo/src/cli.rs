@@ -51,6 +51,10 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) no_freeze: bool,
 
+    /// Record the page faults of the zygote and of its traced children to this file, which `cowspace profile show FILE` reads. A recording that is there is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+
     /// Print one JSON document and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -74,6 +78,7 @@ Examples:
   zygote-demo --heap 1GiB --children 16        an index for which fork() takes its time
   zygote-demo ~/notes --query 'page fault'     your own text and question
   zygote-demo --json | jq .rows                for a program to read
+  zygote-demo --profile demo.faults            each page fault of the cowspace rows, to look into
 
 Exit status: 0 if every process saw exactly its own index, else 1.";
 

@@ -5,6 +5,7 @@
 //!                                                  ├─ fork:     a process of its own is
 //!                                                  └─ cold:     nobody is
 //!                    children (what each does) ────┘
+//!  profile: records the faults of the cowspace rows
 //!  report: the table, or JSON
 //! ```
 
@@ -15,6 +16,7 @@ mod cli;
 mod index;
 mod pad;
 mod plan;
+mod profile;
 mod progress;
 mod report;
 mod rows;
@@ -33,6 +35,7 @@ use zygote::Launcher;
 use crate::cli::Cli;
 use crate::cli::Role;
 use crate::plan::{How, Plan};
+use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::Findings;
 use crate::rows::Zygote;
@@ -67,6 +70,7 @@ fn report_error(error: &anyhow::Error) -> i32 {
 fn compare(cli: &Cli) -> Result<bool> {
     // Before anything else: the launcher is forked from this process as it is now, and it must have no second thread.
     let launcher = Launcher::start(&[rows::cowspace::ENTRY])?;
+    let profile = cli.profile.as_deref().map(Profile::begin).transpose()?;
     let mut source = cli.source();
     let documents = source.read()?;
     let plan = Plan::new(
@@ -77,7 +81,7 @@ fn compare(cli: &Cli) -> Result<bool> {
     );
     let mut progress = Progress::new();
 
-    let mut zygote = Warmed::new(launcher, source.room(&documents))?;
+    let mut zygote = Warmed::new(launcher, source.room(&documents), profile.as_ref())?;
     source.warm(zygote.heap(), &documents, &mut progress)?;
     let heap_bytes = zygote.heap().allocated();
     let fresh = State::of(&*index::of(zygote.heap())?, &plan.queries(How::Cold));
@@ -98,6 +102,9 @@ fn compare(cli: &Cli) -> Result<bool> {
             rows::run(how, &mut zygote, &plan, &mut progress).context(how.name())?,
         ));
     }
+    if let Some(profile) = profile {
+        profile.end()?;
+    }
     // The other rows need the memory.
     zygote.unmap()?;
     progress.say(|| "fork: a process of its own warms its index and forks".to_owned());
@@ -110,6 +117,10 @@ fn compare(cli: &Cli) -> Result<bool> {
         rows::cold::run(&source, &plan, &fresh, &mut progress).context(How::Cold.name())?,
     ));
     drop(progress);
+    if let Some(path) = &cli.profile {
+        let path = path.display();
+        eprintln!("page faults are recorded: cowspace profile show {path}");
+    }
 
     let findings = Findings {
         documents: &documents,

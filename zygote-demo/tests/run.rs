@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use fault_recording::Ended;
 use serde_json::Value;
 
 fn demo(arguments: &[&str]) -> Output {
@@ -117,4 +118,56 @@ fn what_goes_wrong_is_said_on_one_line() {
         );
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn faults_are_recorded() {
+    let folder = folder();
+    let text_path = folder.path().to_str().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().to_str().unwrap();
+    let arguments = ["--children", "2", "--json", "--profile", file, text_path];
+    // Twice: the second recording replaces the first.
+    for _ in 0..2 {
+        let output = demo(&arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(&format!("cowspace profile show {file}")));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let recording = fault_recording::read(file.as_ref()).unwrap();
+        assert_eq!(recording.cut, None);
+        let [zygote, children @ ..] = &recording.processes[..] else {
+            panic!("nobody has recorded");
+        };
+        let rows = report["rows"].as_array().unwrap();
+        let traced = rows.iter().any(|row| row["how"] == "cowspace-traced");
+        // Two generations of two children, native and traced.
+        assert_eq!(children.len(), if traced { 8 } else { 4 });
+        let with_faults = children.iter().filter(|child| !child.faults.is_empty());
+        assert_eq!(with_faults.count(), if traced { 4 } else { 0 });
+        for process in &recording.processes {
+            assert!(matches!(process.end, Ended::Said(end) if end.lost == 0));
+            let mappings = process.mapping_of_each();
+            assert!(mappings.iter().all(|its| its.unwrap().name == "index"));
+        }
+        assert_eq!(zygote.start.traced, traced);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_recorded_to_is_told_first() {
+    let folder = folder();
+    let notes = folder.path().join("0.txt");
+    for file in ["/nowhere/at/all", "/dev/full", notes.to_str().unwrap()] {
+        // There is no such text either, but so far it does not come.
+        let output = demo(&["--profile", file, "/nowhere"]);
+        assert_eq!(output.status.code(), Some(1));
+        let errors = text(&output.stderr);
+        let begin = format!("zygote-demo: cannot record page faults to {file}: ");
+        assert!(
+            errors.starts_with(&begin) && errors.lines().count() == 1,
+            "{errors}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+    assert!(fs::read_to_string(notes).unwrap().contains("token"));
 }

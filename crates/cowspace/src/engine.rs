@@ -198,8 +198,9 @@ pub fn fault_stats() -> Option<fault_handler::Stats> {
         .map(|tracer| tracer.handler.stats())
 }
 
-/// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. `None` where
-/// traced mode does not work, and where the process records to a file ([`Recorder`](crate::Recorder)).
+/// Receives a record of each traced fault from now on, `capacity` of them at most at a time; further ones are counted and dropped. Replaces an earlier one. Each fault takes longer until
+/// [`stop_recording_faults`]. `None` where traced mode does not work, and where the process records to a file
+/// ([`Recorder`](crate::Recorder)).
 pub fn record_faults(
     capacity: usize,
 ) -> Option<crossbeam_channel::Receiver<fault_handler::FaultRecord>> {
@@ -208,6 +209,15 @@ pub fn record_faults(
         return None;
     }
     Some(handler.record(capacity))
+}
+
+/// Ends what [`record_faults`] began: when this comes back, the records of all faults that ended before are in its channel, which is disconnected. A recording to a file goes on.
+pub fn stop_recording_faults() {
+    if !recording::is_on()
+        && let Some(tracer) = Engine::running().and_then(Engine::started_tracer)
+    {
+        tracer.handler.stop_recording();
+    }
 }
 
 /// The policy of mappings that are made without naming one. `Traced` unless [`set_default_policy`] said otherwise.

@@ -87,7 +87,7 @@ pub use ahead::{make_threads_only_ahead, start_threads_ahead};
 pub use discard::VmoLockState;
 pub use engine::{
     default_policy, fault_stats, is_running, prepare, record_faults, reserve_address_space,
-    set_default_policy,
+    set_default_policy, stop_recording_faults,
 };
 pub use freeze::Frozen;
 pub use handles::{Handle, HandleBased, Unowned};

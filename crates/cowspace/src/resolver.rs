@@ -171,7 +171,6 @@ impl EngineResolver {
             return install.unprotect(wanted as usize);
         }
         let (run, depth) = state.tree.run_and_depth(memory, page..page + wanted);
-        install.found(answer(state, run.place, depth));
         let pages = (run.pages.end - page) as usize;
         if fault.write {
             open(region, run.pages.clone());
@@ -187,12 +186,15 @@ impl EngineResolver {
             zeros(fault, pages, install)
         };
         let Place::In(layer, layer_page) = run.place else {
+            install.found(Answer::Zero);
             return zeros(install, pages);
         };
         let Some(bytes) = state.layer(layer) else {
+            install.found(Answer::Own);
             // The memory's own private page is gone, and nothing in the engine takes one away without telling the tree.
             return install.poison("a private page was discarded behind the engine's back");
         };
+        install.found(Answer::Layer { depth });
         let offset = layer_page * page_size() as u64;
         match (run.place == shown, fault.kind, fault.write) {
             (true, FaultKind::Minor, false) => {
@@ -264,32 +266,25 @@ fn resolve_shared(
 ) -> Outcome {
     let page = region.page_at(fault.page);
     let (run, depth) = state.tree.run_and_depth(memory, page..page + 1);
-    install.found(answer(state, run.place, depth));
-    match run.place {
-        Place::In(layer, layer_page) => match (state.layer(layer), &state.pages(memory).home) {
-            (
-                Some(bytes),
-                Home::MemFd {
-                    complete: false, ..
-                },
-            ) => match bytes.at(layer_page * page_size() as u64) {
-                Some((layer, offset)) => install.copy_layer(layer, offset, 1, Protect::None),
-                None => install.zero(),
-            },
-            // In its own file, or in a complete one: what is not there is zero.
-            _ => install.zero(),
+    let Place::In(layer, layer_page) = run.place else {
+        install.found(Answer::Zero);
+        return install.zero();
+    };
+    let Some(bytes) = state.layer(layer) else {
+        install.found(Answer::Own);
+        // In its own file: what is not there is zero.
+        return install.zero();
+    };
+    install.found(Answer::Layer { depth });
+    match &state.pages(memory).home {
+        Home::MemFd {
+            complete: false, ..
+        } => match bytes.at(layer_page * page_size() as u64) {
+            Some((layer, offset)) => install.copy_layer(layer, offset, 1, Protect::None),
+            None => install.zero(),
         },
-        Place::Zero => install.zero(),
-    }
-}
-
-/// What the tree has answered, for the record.
-fn answer(state: &FamilyState, place: Place, depth: u32) -> Answer {
-    match place {
-        Place::Zero => Answer::Zero,
-        Place::In(layer, _) if state.layer(layer).is_some() => Answer::Layer { depth },
-        // Its home, which is no layer yet.
-        Place::In(..) => Answer::Own,
+        // What is not there is zero in a complete file as well.
+        _ => install.zero(),
     }
 }
 

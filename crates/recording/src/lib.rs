@@ -17,4 +17,4 @@ pub use fault_handler::{Answer, FaultKind, FaultRecord, OutcomeKind};
 pub use message::{End, Mapping, Message, Policy, Probe, Start};
 pub use reader::{ReadError, parse, read};
 pub use recording::{Ended, ProcessRecording, Recording};
-pub use writer::Writer;
+pub use writer::{Writer, clear};

@@ -403,6 +403,16 @@ fn only_a_recording_is_appended_to() {
     let error = Writer::append(&path, 1).unwrap_err();
     assert_eq!(error.to_string(), "it has something else than a recording");
     assert_eq!(fs::read(&path).unwrap(), b"dear diary");
+    assert!(crate::clear(&path).is_err());
+    assert_eq!(fs::read(&path).unwrap(), b"dear diary");
+    let recording = folder.path().join("faults");
+    for _ in 0..2 {
+        crate::clear(&recording).unwrap();
+        assert!(matches!(read(&recording), Err(ReadError::Empty)));
+        let mut writer = Writer::append(&recording, 1).unwrap();
+        writer.write(&Message::Start(start_of(1))).unwrap();
+        assert_eq!(read(&recording).unwrap().processes.len(), 1);
+    }
     let error = Writer::append(folder.path(), 1).unwrap_err();
     assert_eq!(error.to_string(), "it is no plain file");
     let error = Writer::append(Path::new("/dev/null"), 1).unwrap_err();

@@ -23,26 +23,7 @@ impl Writer {
     ///
     /// Those of opening it. `InvalidInput` if it is no plain file, or has something else than a recording.
     pub fn append(path: &Path, pid: i32) -> io::Result<Writer> {
-        // Looked at before it is opened: to open some things waits, or does something.
-        if let Ok(there) = fs::metadata(path)
-            && !there.is_file()
-        {
-            return Err(invalid("it is no plain file"));
-        }
-        // The standard library closes it on exec.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        let mut begins = Vec::new();
-        Read::by_ref(&mut file)
-            .take(MAGIC.len() as u64)
-            .read_to_end(&mut begins)?;
-        if !begins.is_empty() && begins != MAGIC {
-            return Err(invalid("it has something else than a recording"));
-        }
+        let file = open(path)?;
         Ok(Writer {
             file: Some(file),
             pid,
@@ -78,6 +59,40 @@ impl Writer {
         }
         result
     }
+}
+
+/// Makes an empty file for a recording, for the user alone, or empties one that has a recording.
+///
+/// # Errors
+///
+/// As [`Writer::append`].
+pub fn clear(path: &Path) -> io::Result<()> {
+    open(path)?.set_len(0)
+}
+
+/// Opens a file that has a recording or nothing, to append to it; makes it if it is not there.
+fn open(path: &Path) -> io::Result<File> {
+    // Looked at before it is opened: to open some things waits, or does something.
+    if let Ok(there) = fs::metadata(path)
+        && !there.is_file()
+    {
+        return Err(invalid("it is no plain file"));
+    }
+    // The standard library closes it on exec.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    let mut begins = Vec::new();
+    Read::by_ref(&mut file)
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut begins)?;
+    if !begins.is_empty() && begins != MAGIC {
+        return Err(invalid("it has something else than a recording"));
+    }
+    Ok(file)
 }
 
 fn invalid(what: &'static str) -> io::Error {

@@ -190,8 +190,20 @@ fn full() {
     println!("goes on");
 }
 
-/// Mappings come, are touched, and go, in several threads. Says how many faults there were.
+/// Mappings come, are touched, and go, in several threads, and the world is stopped. Says how many faults there were.
 fn churn() {
+    let stopped = thread::spawn(|| {
+        let vmo = Vmo::create(page() as u64).expect("a VMO");
+        for _ in 0..2 {
+            Vmar::root_self()
+                .map_with_policy(0, &vmo, 0, page(), RW, Policy::Native)
+                .expect("a mapping");
+        }
+        for _ in 0..200 {
+            vmo.create_child(VmoChildOptions::SNAPSHOT, 0, page() as u64)
+                .expect("a clone");
+        }
+    });
     let threads = (0..4u8).map(|number| {
         thread::Builder::new()
             .name(format!("churn-{number}"))
@@ -212,6 +224,7 @@ fn churn() {
     threads
         .into_iter()
         .for_each(|thread| thread.join().expect("its end"));
+    stopped.join().expect("its end");
     println!(
         "{}",
         cowspace::fault_stats()

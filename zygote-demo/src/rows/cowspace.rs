@@ -1,5 +1,6 @@
 //! The `cowspace` rows: the index lies in a mapped VMO whose handles are all closed, and children are spawned with clones of it.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +12,7 @@ use zygote::{Entry, Launcher, Spawn, Stdio};
 
 use super::Zygote;
 use crate::children::{Child, Handled, Orders, serve};
+use crate::profile::Profile;
 use crate::report::Frozen;
 
 /// What the launcher runs in a child.
@@ -25,6 +27,8 @@ struct Inheritance {
     heap_start: usize,
     heap_len: usize,
     orders: Orders,
+    /// Where it is to record its faults.
+    profile: Option<PathBuf>,
 }
 
 /// This process, as a zygote with a heap in VMO memory.
@@ -32,11 +36,16 @@ pub(crate) struct Warmed {
     zygote: zygote::Zygote,
     heap: Heap,
     policy: Policy,
+    profile: Option<PathBuf>,
 }
 
 impl Warmed {
-    /// Makes a heap of `room` bytes in a VMO, to be filled. No handle to the VMO stays open: from here on the mapping alone keeps it.
-    pub(crate) fn new(launcher: Launcher, room: usize) -> Result<Warmed> {
+    /// Makes a heap of `room` bytes in a VMO, to be filled. No handle to the VMO stays open: from here on the mapping alone keeps it. Children record as this process does.
+    pub(crate) fn new(
+        launcher: Launcher,
+        room: usize,
+        profile: Option<&Profile>,
+    ) -> Result<Warmed> {
         let vmo = Vmo::create(room as u64).context("cannot make a VMO")?;
         vmo.set_name(&Name::new_lossy("index"))
             .context("cannot name a VMO")?;
@@ -50,6 +59,7 @@ impl Warmed {
             zygote: zygote::Zygote::new(launcher),
             heap: Heap::create(range)?,
             policy: Policy::Native,
+            profile: profile.map(|profile| profile.path.clone()),
         })
     }
 
@@ -89,6 +99,7 @@ impl Zygote for Warmed {
             heap_start: range.start(),
             heap_len: range.len(),
             orders: orders.clone(),
+            profile: self.profile.clone(),
         };
         let spawn = Spawn::new(ENTRY.name)
             .args(postcard::to_stdvec(&inheritance)?)
@@ -125,18 +136,22 @@ fn serve_clone(args: &[u8]) -> Result<()> {
         heap_start,
         heap_len,
         orders,
+        profile,
     } = postcard::from_bytes(args)?;
     let range =
         HostRange::new(heap_start, heap_len).context("the index's place is no range of pages")?;
+    let profile = profile.map(Profile::join).transpose()?;
     let mut heap = Heap::open(range)?;
-    serve(
+    let served = serve(
         &mut heap,
         &orders,
         None,
         handled,
         std::io::stdin().lock(),
         std::io::stdout().lock(),
-    )
+    );
+    let recorded = profile.map_or(Ok(()), Profile::end);
+    served.and(recorded)
 }
 
 /// What this process's fault handler has resolved.
