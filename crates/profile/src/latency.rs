@@ -190,3 +190,51 @@ impl Summary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_any_length_keep_three_digits() {
+        for ns in [1, 999, 12_345, 5_000_000_000, LONGEST_NS] {
+            let mut times = Latencies::default();
+            times.record(1);
+            times.record(ns);
+            times.record(ns);
+            let median = times.quantile(0.5);
+            assert!(median.abs_diff(ns) <= ns / 1000, "{ns}: {median}");
+            assert_eq!((times.count(), times.least(), times.most()), (3, 1, ns));
+            let buckets = times.buckets(4);
+            assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), 3);
+            let last = buckets.last().unwrap();
+            assert!(
+                last.from_ns <= ns as f64 && ns as f64 <= last.to_ns,
+                "{last:?}"
+            );
+        }
+        let mut times = Latencies::default();
+        times.record(u64::MAX);
+        times.record(u64::MAX);
+        assert_eq!(
+            (times.sum(), times.most()),
+            (2 * u128::from(u64::MAX), u64::MAX)
+        );
+    }
+
+    #[test]
+    fn percentiles_are_times_that_occurred() {
+        let times: Vec<u64> = (1..=2000).collect();
+        let expected = Summary {
+            count: 2000,
+            p50: 1000,
+            p90: 1800,
+            p99: 1980,
+            p999: 1998,
+            max: 2000,
+        };
+        assert_eq!(Summary::of_sorted(&times), expected);
+        assert_eq!(Summary::of_sorted(&[7]).p50, 7);
+        assert_eq!(Summary::of_sorted(&[]), Summary::default());
+    }
+}

@@ -281,7 +281,7 @@ pub struct Placement {
     pub latency: Summary,
 }
 
-/// Touches of pages, timed by the threads that made them.
+/// Touches of pages, timed by the threads that made them: from before the access until after it, with what recording added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Touches {
     /// How many there were.

@@ -333,5 +333,9 @@ fn touches(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
     row("without a fault", &touches.without_fault);
     row("with faults", &touches.faulted);
     row("  of which several", &touches.several_faults);
-    rows.write("Timed by the threads themselves", 0, to)
+    rows.write(
+        "Timed by the threads themselves, with what recording adds",
+        0,
+        to,
+    )
 }

@@ -52,6 +52,23 @@ fn of_nothing_one_says_so() {
 }
 
 #[test]
+fn what_the_kernel_resolves_has_a_total_and_no_phases() {
+    let mut native = sample(500, true);
+    for process in &mut native.processes {
+        process.faults.clear();
+        process.start.traced = false;
+    }
+    let text = text(&native);
+    assert!(text.contains("kernel's own"), "{text}");
+    assert!(
+        text.contains("the kernel resolved them by itself"),
+        "{text}"
+    );
+    assert!(!text.contains("install "), "{text}");
+    assert!(width(&text) <= 80);
+}
+
+#[test]
 fn of_a_few_faults_no_percentile_is_told_that_they_do_not_have() {
     let few = text(&sample(60, false));
     assert!(!few.contains("One in a hundred"), "{few}");
