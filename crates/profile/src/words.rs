@@ -1,9 +1,15 @@
 //! What things are called where people read, in the page and in the terminal.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use crate::fault::{Kind, Phase};
 use crate::label::{self, duration, percent};
 use crate::name;
-use crate::profile::{Band, Measure, Process, Profile};
+use crate::profile::{Band, Measure, Process, Profile, Region};
+
+/// Characters of a source's name.
+const NAME: usize = 40;
 
 /// The kinds that occur.
 pub(crate) fn kinds(profile: &Profile) -> impl Iterator<Item = Kind> {
@@ -82,6 +88,48 @@ pub(crate) fn largest(shares: [f64; 5]) -> Option<(Phase, f64)> {
     let phases = Phase::ALL.into_iter().zip(shares);
     let largest = phases.max_by(|left, right| left.1.total_cmp(&right.1));
     largest.filter(|(_, share)| *share > 0.0)
+}
+
+/// Where faults come from, as people think of it: regions of one name together, since a process's children and clones have many alike.
+pub(crate) struct Source {
+    /// The name; of a region that is alone, also whose it is.
+    pub(crate) name: String,
+    /// How many regions these are that have faults.
+    pub(crate) regions: usize,
+    /// Their faults.
+    pub(crate) faults: u64,
+}
+
+/// All sources, by faults, most first.
+pub(crate) fn sources(profile: &Profile) -> Vec<Source> {
+    let mut by_name: HashMap<&str, (usize, u64)> = HashMap::new();
+    let mut sources = Vec::new();
+    let with_faults = || profile.regions.iter().filter(|region| region.faults > 0);
+    // What has no name is nobody's like.
+    let named = |region: &&Region| region.koid.is_some() && !region.name.is_empty();
+    for region in with_faults().filter(named) {
+        let (regions, faults) = by_name.entry(&region.name).or_default();
+        *regions += 1;
+        *faults = faults.saturating_add(region.faults);
+    }
+    for region in with_faults() {
+        let (name, regions, faults) = match named(&region) {
+            // The first of them stands for all.
+            true => match by_name.remove(region.name.as_str()) {
+                None => continue,
+                Some((1, faults)) => (name::region(profile, region, NAME), 1, faults),
+                Some((regions, faults)) => (name::cut(&region.name, NAME), regions, faults),
+            },
+            false => (name::region(profile, region, NAME), 1, region.faults),
+        };
+        sources.push(Source {
+            name,
+            regions,
+            faults,
+        });
+    }
+    sources.sort_by_key(|source| Reverse(source.faults));
+    sources
 }
 
 /// What recording has cost, as far as it was said.

@@ -4,9 +4,8 @@ use maud::{Markup, html};
 
 use crate::fault::Phase;
 use crate::label::{duration, percent};
-use crate::name;
 use crate::profile::{Measure, Profile};
-use crate::words::{counted, kind_name, kinds, measure_says, phase_says, slow_ones};
+use crate::words::{counted, kind_name, kinds, measure_says, phase_says, slow_ones, sources};
 
 /// The answers, or that there is nothing to answer.
 pub(super) fn answers(profile: &Profile) -> Markup {
@@ -48,7 +47,9 @@ fn how_slow(profile: &Profile) -> Markup {
                 p class="big" { (duration(summary.p50 as f64)) }
                 p {
                     "is the median of " (counted(times.count(), "fault")) ", " (measure_says(profile.measure)) ". "
-                    "One in a hundred takes more than " (duration(summary.p99 as f64)) "; the slowest took " (duration(summary.max as f64)) "."
+                    // Of fewer there is no such percentile.
+                    @if times.count() >= 100 { "One in a hundred takes more than " (duration(summary.p99 as f64)) ". " }
+                    "The slowest took " (duration(summary.max as f64)) "."
                 }
                 @if by_kind.len() > 1 { p class="soft" { "Medians: " (by_kind.join(" · ")) } }
             }
@@ -85,17 +86,24 @@ fn which_part(profile: &Profile) -> Markup {
 
 fn where_from(profile: &Profile) -> Markup {
     let all = profile.all.faults.max(1) as f64;
-    let first = profile.regions.first();
+    let sources = sources(profile);
+    let regions: usize = sources.iter().map(|source| source.regions).sum();
     let threads = profile.threads.len() as u64;
     html! {
         div {
             h2 { "Where do they come from?" }
-            @if let Some(region) = first {
-                p class="big" { span class="name" { (name::region(profile, region, name::LONGEST)) } }
+            @if let Some(source) = sources.first() {
+                p class="big" { span class="name" { (source.name) } }
                 p {
-                    "has " (percent(region.faults as f64 / all)) " of the faults"
-                    @if profile.regions.len() > 1 { ", more than any other of " (counted(profile.regions.len() as u64, "region")) }
+                    "has " (percent(source.faults as f64 / all)) " of the faults"
+                    @if source.regions > 1 { ", in " (counted(source.regions as u64, "region")) " of that name" }
+                    @if regions > source.regions { ", of " (counted(regions as u64, "region")) " in all" }
                     ". " (counted(profile.pages_touched, "page")) " faulted, in " (counted(threads, "thread")) "."
+                }
+                @if sources.len() > 1 {
+                    p class="soft" {
+                        "Then: " (sources[1..].iter().take(3).map(|source| format!("{} {}", source.name, percent(source.faults as f64 / all))).collect::<Vec<_>>().join(" · "))
+                    }
                 }
                 p class="soft" {
                     (percent(profile.all.writes as f64 / all)) " are writes; " (percent(profile.sequential as f64 / all)) " go on where the thread's fault before ended."

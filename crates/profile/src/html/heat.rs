@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{Figure, figure, time};
 use crate::label::{bytes, count, duration};
 use crate::name;
-use crate::profile::{HeatRow, Profile};
+use crate::profile::{HeatRow, Process, Profile};
 use crate::svg::{self, Room, Said, Unit};
 use crate::words::counted;
 
@@ -131,19 +131,24 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
         bottom: 6.0 + high * rows.len() as f64,
     };
     let x = time::time_axis(profile, room);
+    let of_processes = spans(rows, room, high, |row| {
+        Some(profile.regions.get(row.region?)?.process)
+    });
+    let whose = Whose::new(&of_processes, profile);
     let marks = html! {
         @for (place, (row, counts)) in rows.iter().zip(&cells.rows).enumerate() {
             @let sides = (room.top + place as f64 * high, room.top + (place + 1) as f64 * high);
-            @let whose = match row.region {
-                Some(_) => format!("{} + {}", short_name(profile, row), bytes(row.offset)),
-                None => short_name(profile, row),
+            @let name = short_name(profile, row, Whose::BesideName);
+            @let place = match row.region {
+                Some(_) => format!("{name} + {}", bytes(row.offset)),
+                None => name,
             };
             @for (column, faults) in counts.iter().enumerate().filter(|(_, faults)| **faults > 0) {
                 @let first = column * cells.fold;
                 @let last = (first + cells.fold).min(profile.bins.len()).saturating_sub(1);
                 @if let (Some(first), Some(last)) = (profile.bins.get(first), profile.bins.get(last)) {
                     @let (from, to) = (time::span(profile, first).0, time::span(profile, last).1);
-                    @let says = format!("{whose}, {} – {}: {}", duration(from), duration(to), counted(*faults, "fault"));
+                    @let says = format!("{place}, {} – {}: {}", duration(from), duration(to), counted(*faults, "fault"));
                     (svg::bar(colours.class(*faults), (x.scale.at(from), x.scale.at(to)), sides, &says))
                 }
             }
@@ -151,8 +156,8 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     };
     let around = html! {
         (svg::x_axis(&x, room))
-        (regions(profile, room, high))
-        (processes(profile, room, high))
+        (regions(profile, room, high, whose))
+        (processes(profile, &of_processes, room, whose))
     };
     let said = Said {
         id: "heat-chart",
@@ -162,12 +167,45 @@ fn draw(profile: &Profile, cells: &Cells, colours: &Colours, says: &str) -> Mark
     svg::chart(&said, room, around, marks)
 }
 
-/// The name of a row's region, as far as it fits.
-fn short_name(profile: &Profile, row: &HeatRow) -> String {
-    match row.region.and_then(|region| profile.regions.get(region)) {
-        Some(region) => svg::fit(&name::region_name(region), NAME),
-        None => "all others".to_owned(),
+/// The name of a row's region, as far as it fits, and whose it is, if that is written beside.
+fn short_name(profile: &Profile, row: &HeatRow, whose: Whose) -> String {
+    let Some(region) = row.region.and_then(|region| profile.regions.get(region)) else {
+        return "all others".to_owned();
+    };
+    let process = match whose {
+        Whose::BesideName => name::whose(profile, region.process),
+        Whose::Apart => String::new(),
+    };
+    svg::fit(&name::region_name(region), NAME - svg::width(&process)) + &process
+}
+
+/// Where the number of a region's process is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Once for all regions of a process, along its rows.
+    Apart,
+    /// With each region's name: the rows of a process are too few.
+    BesideName,
+}
+
+impl Whose {
+    fn new(processes: &[Span], profile: &Profile) -> Whose {
+        let fits = |(row, top, bottom): &Span| {
+            let number =
+                process(profile, row).map_or(String::new(), |process| process.pid.to_string());
+            svg::width(&number) < bottom - top
+        };
+        match processes.iter().all(fits) {
+            true => Whose::Apart,
+            false => Whose::BesideName,
+        }
     }
+}
+
+/// Whose region a row is.
+fn process<'a>(profile: &'a Profile, row: &HeatRow) -> Option<&'a Process> {
+    let region = profile.regions.get(row.region?)?;
+    profile.processes.get(region.process)
 }
 
 /// Rows that belong together, from where to where they lie.
@@ -190,7 +228,7 @@ fn spans<'a, K: PartialEq>(
 }
 
 /// The regions' names on the left, as far as there is room, and lines between them.
-fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
+fn regions(profile: &Profile, room: Room, high: f64, whose: Whose) -> Markup {
     let spans = spans(&profile.heat.rows, room, high, |row| row.region);
     let mut free = 0.0;
     let fits = |(_, top, bottom): &&Span| {
@@ -209,7 +247,7 @@ fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
             }
             @for (row, top, bottom) in spans.iter().filter(fits) {
                 text x=(Unit(room.left - 7.0)) y=(Unit((top + bottom) / 2.0 + 4.0)) {
-                    (short_name(profile, row))
+                    (short_name(profile, row, whose))
                     @if let Some(region) = row.region.and_then(|region| profile.regions.get(region)) {
                         title { (name::region(profile, region, name::LONGEST)) }
                     }
@@ -219,27 +257,25 @@ fn regions(profile: &Profile, room: Room, high: f64) -> Markup {
     }
 }
 
-/// Where there are several, the processes' numbers on the right, along their rows, as far as there is room.
-fn processes(profile: &Profile, room: Room, high: f64) -> Markup {
-    let process = |row: &HeatRow| Some(profile.regions.get(row.region?)?.process);
-    let spans = spans(&profile.heat.rows, room, high, process);
+/// Where there are several processes, lines between them, and their numbers on the right along their rows, if those are to be apart.
+fn processes(profile: &Profile, spans: &[Span], room: Room, whose: Whose) -> Markup {
     let numbered = spans.iter().filter_map(|(row, top, bottom)| {
-        let pid = profile.processes.get(process(row)?)?.pid;
+        let pid = process(profile, row)?.pid;
         let texts = [format!("process {pid}"), pid.to_string()];
-        let text = texts
-            .into_iter()
-            .find(|text| svg::width(text) < bottom - top)?;
-        Some((text, (top + bottom) / 2.0))
+        let fits = |text: &String| svg::width(text) < bottom - top;
+        Some((texts.into_iter().find(fits)?, (top + bottom) / 2.0))
     });
     let at = room.right + 14.0;
     html! {
         @if profile.processes.len() > 1 {
             g class="axis" {
-                @for (_, _, bottom) in &spans {
+                @for (_, _, bottom) in spans {
                     path class="line" d=(format!("M{} {}H{}", Unit(room.left), Unit(*bottom), Unit(room.right + 16.0))) {}
                 }
-                @for (text, middle) in numbered {
-                    text transform=(format!("translate({} {}) rotate(-90)", Unit(at), Unit(middle))) { (text) }
+                @if whose == Whose::Apart {
+                    @for (text, middle) in numbered {
+                        text transform=(format!("translate({} {}) rotate(-90)", Unit(at), Unit(middle))) { (text) }
+                    }
                 }
             }
         }

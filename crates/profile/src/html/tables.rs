@@ -88,6 +88,21 @@ fn more(rows: usize, faults: impl Iterator<Item = u64>) -> Option<String> {
     ))
 }
 
+/// The first rows of a table that is sorted by faults, as far as they have some, and what is said of the others.
+fn with_faults<T>(rows: &[T], faults: fn(&T) -> u64) -> (&[T], Option<String>) {
+    let all = rows.iter().take_while(|row| faults(row) > 0).count();
+    match rows.len() - all {
+        none if none > 0 && all <= ROWS => (
+            &rows[..all],
+            Some(format!("And {} without faults.", count(none as u64))),
+        ),
+        _ => (
+            &rows[..all.min(ROWS)],
+            more(all, rows[..all].iter().map(faults)),
+        ),
+    }
+}
+
 /// How many of all, as a bar of kinds.
 fn mix(profile: &Profile, kinds: [u64; 4]) -> Markup {
     let most = profile.regions.iter().map(|region| region.faults);
@@ -138,7 +153,8 @@ fn kinds_table(profile: &Profile) -> Markup {
 }
 
 fn regions(profile: &Profile) -> Markup {
-    let rows = profile.regions.iter().take(ROWS).map(|region| {
+    let (rows, more) = with_faults(&profile.regions, |region| region.faults);
+    let rows = rows.iter().map(|region| {
         vec![
             region_cell(profile, region),
             text(count(region.faults)),
@@ -172,10 +188,6 @@ fn regions(profile: &Profile) -> Markup {
         "in sequence",
         "policy",
     ];
-    let more = more(
-        profile.regions.len(),
-        profile.regions.iter().map(|region| region.faults),
-    );
     table(
         "regions",
         "Regions, by faults",
@@ -196,7 +208,8 @@ fn region_cell(profile: &Profile, region: &Region) -> Markup {
 }
 
 fn threads(profile: &Profile) -> Markup {
-    let rows = profile.threads.iter().take(ROWS).map(|thread| {
+    let (rows, more) = with_faults(&profile.threads, |thread| thread.faults);
+    let rows = rows.iter().map(|thread| {
         vec![
             text(name::thread(profile, thread)),
             text(count(thread.faults)),
@@ -206,10 +219,6 @@ fn threads(profile: &Profile) -> Markup {
         ]
     });
     let heads = ["thread", "faults", "by kind", "p50", "p99"];
-    let more = more(
-        profile.threads.len(),
-        profile.threads.iter().map(|thread| thread.faults),
-    );
     table(
         "threads",
         "Threads, by faults",

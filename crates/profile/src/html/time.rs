@@ -137,7 +137,7 @@ pub(super) fn time_axis(profile: &Profile, room: Room) -> Axis {
     Axis {
         scale: Scale::linear(end, room.across()),
         name: "time since the first fault",
-        ticks: ((room.right - room.left) / 90.0) as usize,
+        ticks: ((room.right - room.left) / 70.0).round() as usize,
         label: duration,
     }
 }

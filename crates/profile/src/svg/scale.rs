@@ -24,8 +24,7 @@ pub(crate) struct Scale {
 }
 
 /// Shares with a place of their own on a scale of nines.
-const NINES: [f64; 9] = [
-    0.0,
+const NINES: [f64; 8] = [
     0.5,
     0.9,
     0.99,

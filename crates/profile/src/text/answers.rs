@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use super::paragraph;
 use crate::label::{duration, percent};
-use crate::name;
 use crate::profile::{Measure, Profile};
-use crate::words::{counted, kind_name, kinds, largest, measure_says, phase_says, slow_ones};
+use crate::words::{
+    counted, kind_name, kinds, largest, measure_says, phase_says, slow_ones, sources,
+};
 
 /// Writes the answers.
 pub(super) fn write(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
@@ -68,19 +69,16 @@ fn which_part(profile: &Profile) -> String {
 fn where_from(profile: &Profile) -> String {
     let all = profile.all.faults.max(1) as f64;
     let share = |faults: u64| percent(faults as f64 / all);
-    let regions = profile.regions.iter().filter(|region| region.faults > 0);
-    let named: Vec<String> = regions
-        .clone()
-        .take(3)
-        .map(|region| {
-            format!(
-                "{} ({})",
-                name::region(profile, region, 40),
-                share(region.faults)
-            )
-        })
-        .collect();
-    let others = regions.count() - named.len();
+    let sources = sources(profile);
+    let named = sources.iter().take(3).map(|source| {
+        let regions = match source.regions {
+            1 => String::new(),
+            several => format!(" in {several} regions"),
+        };
+        format!("{}{regions} ({})", source.name, share(source.faults))
+    });
+    let named: Vec<String> = named.collect();
+    let others = sources.iter().skip(3).map(|source| source.regions).sum();
     let others = match others {
         0 => String::new(),
         more => format!(" and {}", counted(more as u64, "other region")),

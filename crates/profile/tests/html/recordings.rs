@@ -37,6 +37,7 @@ pub(crate) fn busy(probes: bool) -> Recording {
         mapping(0x7f10_0000_0000, 8_192, 22, "postings"),
         mapping(0x7f20_0000_0000, 512, 23, ""),
         mapping(0x7f30_0000_0000, 64, 24, "counters"),
+        mapping(0x7f40_0000_0000, 64, 25, "untouched"),
     ];
     let mut processes = Vec::new();
     for (number, (pid, command)) in [(4711, "./zygote-demo --heap 128MiB"), (4712, "child serve")]
