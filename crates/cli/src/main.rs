@@ -6,6 +6,7 @@
 mod bench;
 mod doctor;
 mod inspect;
+mod profile;
 mod top;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ enum Command {
     Bench(bench::Args),
     Inspect(inspect::Args),
     Top(top::Args),
+    Profile(Box<profile::Args>),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
             Command::Bench(args) => bench::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Top(args) => top::run(&args),
+            Command::Profile(args) => profile::run(&args),
         },
         Err(error) => refuse(&error),
     }

@@ -18,7 +18,7 @@ pub struct Faults<'a> {
     unmatched: Vec<u64>,
 }
 
-/// Where a fault can be: a VMO in a process, or what is not known to be mapped there.
+/// Where a fault can be: a VMO in a process (or several that followed each other at one place under one name), or what is not known to be mapped there.
 #[derive(Debug)]
 pub struct Place<'a> {
     /// The process: an index in the recording's.
@@ -263,6 +263,8 @@ struct Places<'a, 'b> {
     page_size: usize,
     regions: &'b mut Vec<Place<'a>>,
     by_koid: BTreeMap<u64, u32>,
+    /// Of a region that has a name: by that, the address and the length of each of its mappings.
+    by_place: HashMap<(&'a str, usize, usize), u32>,
     unknown: Option<u32>,
     /// The region at each address by the last table that has it.
     last: RangeMap<usize, u32>,
@@ -281,6 +283,7 @@ impl<'a, 'b> Places<'a, 'b> {
             page_size,
             regions,
             by_koid: BTreeMap::new(),
+            by_place: HashMap::new(),
             unknown: None,
             last: RangeMap::new(),
         };
@@ -319,7 +322,13 @@ impl<'a, 'b> Places<'a, 'b> {
     fn put(&mut self, table: &'a [Mapping]) {
         for mapping in table {
             let regions = &mut *self.regions;
+            let same = (mapping.name.as_str(), mapping.start, mapping.len);
+            // VMOs that follow each other at one place under one name (say, a fresh clone for each round of work) are one region to who looks.
+            let before = self.by_place.get(&same).copied();
             let region = *self.by_koid.entry(mapping.koid).or_insert_with(|| {
+                if let Some(before) = before {
+                    return before;
+                }
                 regions.push(Place {
                     process: self.index,
                     mapping: None,
@@ -327,6 +336,9 @@ impl<'a, 'b> Places<'a, 'b> {
                 });
                 (regions.len() - 1) as u32
             });
+            if !mapping.name.is_empty() {
+                self.by_place.insert(same, region);
+            }
             let range = mapping.start..mapping.start.saturating_add(mapping.len);
             let place = &mut self.regions[region as usize];
             place.mapping = Some(mapping);
