@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host_memory::page::{HostRange, page_size};
 use page_tree::{LayerId, MemoryId, Place, Run};
@@ -184,10 +184,12 @@ impl Content<'_> {
     }
 
     fn own_changed(&mut self, own: LayerId, changed: Vec<Range<u64>>) {
-        for pages in changed {
+        let runs = changed.into_iter().map(|pages| {
             let first = pages.start;
-            self.state.tree.own(self.memory, pages, own, first);
-        }
+            (pages, first)
+        });
+        let runs: Vec<_> = runs.collect();
+        self.state.tree.own_all(self.memory, own, &runs);
         self.collect();
     }
 
@@ -225,9 +227,10 @@ impl Content<'_> {
                 let (engine, range) = (self.engine, pages.only_region().range);
                 let parts = MutexGuard::unlocked(&mut self.state, || private_parts(engine, range))?;
                 let parts: Vec<HostRange> = parts.into_iter().flat_map(pieces).collect();
+                let mut since = Instant::now();
                 for some in parts.chunks(SOME_PARTS) {
                     self.reconcile_private(own, some)?;
-                    let_faults_through(&mut self.state);
+                    let_faults_through(&mut self.state, &mut since);
                 }
                 Ok(())
             }
@@ -241,9 +244,10 @@ impl Content<'_> {
                     pieces.extend(starts.map(|at| at..(at + SOME_PAGES).min(pages.end)));
                 })
                 .map_err(no_memory("reading a file's extents"))?;
+                let mut since = Instant::now();
                 for pages in pieces {
                     self.reconcile_file(own, pages)?;
-                    let_faults_through(&mut self.state);
+                    let_faults_through(&mut self.state, &mut since);
                     // Of a memory that is not mapped the family's lock alone keeps the home.
                     let now = self.state.find(self.memory).map(|pages| &pages.home);
                     if !matches!(now, Some(Home::MemFd { layer, .. }) if *layer == own) {
@@ -298,8 +302,8 @@ fn private_parts(engine: &Engine, range: HostRange) -> Result<Vec<HostRange>, St
     Ok(parts)
 }
 
-/// Runs of private pages, and pages of a file, that are looked at before faults are let through.
-const SOME_PARTS: usize = 128;
+/// Runs of private pages, and pages of a file, that are looked at before it is asked whether faults have waited for long.
+const SOME_PARTS: usize = 64;
 const SOME_PAGES: u64 = 64;
 
 /// A run of private pages in pieces that do not take long.
@@ -309,9 +313,14 @@ fn pieces(part: HostRange) -> impl Iterator<Item = HostRange> {
     starts.filter_map(move |at| part.sub(at, len.min(part.len() - at)))
 }
 
-/// Unlocks the family for a moment: long enough for the handler, which sleeps, to get it. (Locks here are not fair.)
-fn let_faults_through(state: &mut MutexGuard<'_, FamilyState>) {
-    MutexGuard::unlocked(state, || std::thread::sleep(Duration::from_micros(50)));
+/// Unlocks the family, if it was locked for long, for a moment: so that the handler, which sleeps, gets it. (Locks here are not fair.)
+fn let_faults_through(state: &mut MutexGuard<'_, FamilyState>, since: &mut Instant) {
+    const LONG: Duration = Duration::from_micros(200);
+    const MOMENT: Duration = Duration::from_micros(50);
+    if since.elapsed() >= LONG {
+        MutexGuard::unlocked(state, || std::thread::sleep(MOMENT));
+        *since = Instant::now();
+    }
 }
 
 impl Engine {
