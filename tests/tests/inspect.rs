@@ -388,7 +388,7 @@ fn a_large_frozen_memory_and_its_clone_are_told_apart() {
             root.freeze(addr, len).expect("frozen");
             memory(addr, 1).store_u8(0, 2);
             for at in (0..len / 2).step_by(page()) {
-                memory(addr + at, 1).load_u8(0);
+                let _ = memory(addr + at, 1).load_u8(0);
             }
             let clone = root
                 .create_vmo_child(VmoChildOptions::SNAPSHOT, addr, len)
