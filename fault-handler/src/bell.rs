@@ -17,6 +17,9 @@
 //! **No request is overlooked.** Only who rings takes the page away, one at a time, and only the handler maps it. So when the load comes back, the handler has mapped the page
 //! after it was taken away, which was after the request was put into the channel; and after mapping it the handler looks into the channel. That also holds when a signal
 //! interrupts the load, and the handler comes with an answer to a fault that nobody waits for any more.
+//!
+//! **Nobody rings in vain.** The handler obeys what it finds in the channel, and may be told to end before who tells it has rung. So the last that it does is to give the page to the kernel, which
+//! fills it by itself from then on.
 
 use std::hint::black_box;
 use std::io;
@@ -25,7 +28,7 @@ use std::sync::{Mutex, PoisonError};
 use host_memory::access::Volatile;
 use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::reserve::{Reservation, Source};
-use host_memory::uffd::{Modes, Uffd};
+use host_memory::uffd::{Modes, Uffd, UffdError};
 
 use crate::fail;
 
@@ -68,6 +71,11 @@ impl Bell {
         black_box(self.access.load_u8(0));
     }
 
+    /// Lets go whoever rings or will: nobody hears it any more.
+    pub(crate) fn silence(&self, uffd: &Uffd) -> Result<(), UffdError> {
+        uffd.unregister(self.page())
+    }
+
     fn take_away(&self) -> io::Result<()> {
         let page = self.page();
         self.memory.discard(page).or_else(|_| {
@@ -75,5 +83,39 @@ impl Bell {
             self.memory.unlock(page)?;
             self.memory.discard(page)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use host_memory::probe::Probe;
+
+    use super::*;
+    use crate::fault::{Fault, Outcome};
+    use crate::handler::Options;
+    use crate::install::Installer;
+    use crate::kernel::{Kernel, Served};
+    use crate::testing::Answer;
+    use crate::threads::SleepingThreads;
+
+    #[test]
+    fn who_rings_when_the_handler_has_ended_comes_back() {
+        let support = Probe::get().traced;
+        if !support.is_yes() {
+            println!("SKIP who_rings_when_the_handler_has_ended_comes_back: {support:?}");
+            return;
+        }
+        let served = Arc::new(Served::new(Arc::new(Uffd::open().unwrap())).unwrap());
+        let retry = |_: &Fault, install: Installer<'_>| -> Outcome { install.retry() };
+        let threads = SleepingThreads::start().unwrap();
+        let handler = threads
+            .serve_on(served.clone(), Arc::new(Answer(retry)), Options::default())
+            .unwrap();
+        handler.stats();
+        handler.stop();
+        served.ring();
+        served.ring();
     }
 }

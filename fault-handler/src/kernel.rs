@@ -21,6 +21,8 @@ pub(crate) trait Kernel: Send + Sync {
     fn bell(&self) -> HostRange;
     /// [`Bell::ring`].
     fn ring(&self);
+    /// [`Bell::silence`].
+    fn silence(&self) -> Result<(), UffdError>;
     /// [`Uffd::copy`].
     fn copy(
         &self,
@@ -73,6 +75,10 @@ impl Kernel for Served {
 
     fn ring(&self) {
         self.bell.ring();
+    }
+
+    fn silence(&self) -> Result<(), UffdError> {
+        self.bell.silence(&self.uffd)
     }
 
     fn copy(

@@ -164,6 +164,7 @@ impl Server {
             self.work_ring(put_off);
             if self.answer_bell() && self.obey() {
                 self.desert();
+                self.kernel.silence().map_err(io::Error::other)?;
                 return self.kernel.set_blocking(false);
             }
         }

@@ -60,6 +60,7 @@ struct State {
     /// Results of mapping the bell's page, which are not part of the script.
     bell_script: VecDeque<Result<(), UffdError>>,
     bell_is_mapped: bool,
+    bell_is_silent: bool,
 }
 
 impl Fake {
@@ -214,10 +215,16 @@ impl Kernel for Fake {
         self.state.lock().expect("no panic").bell_is_mapped = false;
         self.fault(FaultKind::Missing, [BELL]);
         let state = self.state.lock().expect("no panic");
-        let mapped = self
-            .bell_mapped
-            .wait_while(state, |state| !state.bell_is_mapped);
+        let mapped = self.bell_mapped.wait_while(state, |state| {
+            !state.bell_is_mapped && !state.bell_is_silent
+        });
         drop(mapped.expect("no panic"));
+    }
+
+    fn silence(&self) -> Result<(), UffdError> {
+        self.state.lock().expect("no panic").bell_is_silent = true;
+        self.bell_mapped.notify_all();
+        Ok(())
     }
 
     fn copy(
