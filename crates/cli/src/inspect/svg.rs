@@ -85,7 +85,7 @@ fn draw_family(
                 inset,
                 top + number * LINE + 2,
                 "normal",
-                &shortened(&fact, 64),
+                &shortened(&fact, 70),
             )?;
         }
         owned(out, inset, top + HEIGHT - 10, node)?;

@@ -60,17 +60,17 @@ fn maps(out: &mut String, maps: &[MapRecord]) -> std::fmt::Result {
     let width = 25 + maps.iter().map(indent).max().unwrap_or(0);
     writeln!(
         out,
-        "{:width$} {:>9} {:4} {:>9} {:>9} {:>9} {:6} {:7} name",
+        "{:width$} {:>7} {:4} {:>9} {:>7} {:>7} {:6} {:7} name",
         "address", "size", "perm", "offset", "private", "shared", "policy", "home",
     )?;
     for record in maps {
         let end = record.start.saturating_add(record.len);
         let range = format!("{:012x}-{end:012x}", record.start);
         let range = format!("{:indent$}{range}", "", indent = indent(record));
-        let len = size(record.len);
+        let len = short(record.len);
         match &record.mapping {
-            None => writeln!(out, "{range:width$} {len:>9} VMAR")?,
-            Some(mapping) => writeln!(out, "{range:width$} {len:>9} {}", row(mapping).trim_end())?,
+            None => writeln!(out, "{range:width$} {len:>7} VMAR")?,
+            Some(mapping) => writeln!(out, "{range:width$} {len:>7} {}", row(mapping).trim_end())?,
         }
     }
     Ok(())
@@ -82,11 +82,11 @@ fn row(mapping: &MappingRecord) -> String {
         name => format!("{} [{}]", printable(name), mapping.koid),
     };
     format!(
-        "{:4} {:>9x} {:>9} {:>9} {:6} {:7} {name}",
+        "{:4} {:>9x} {:>7} {:>7} {:6} {:7} {name}",
         mapping.perms,
         mapping.vmo_offset,
-        size(mapping.private_bytes),
-        size(mapping.shared_bytes),
+        short(mapping.private_bytes),
+        short(mapping.shared_bytes),
         if mapping.traced { "traced" } else { "native" },
         home(mapping.home),
     )
@@ -214,6 +214,11 @@ fn totals(out: &mut String, memory: &Memory, smaps: Option<&Smaps>) -> std::fmt:
         size(memory.copied_bytes),
         size(memory.saved_bytes()),
     )
+}
+
+/// Bytes in a column: "1.5M".
+fn short(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec_short().to_string()
 }
 
 /// Text of a process in a line of ours: a name can hold anything.
