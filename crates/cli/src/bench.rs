@@ -71,8 +71,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     match cowspace_bench::run(&options).and_then(|report| show(args, &report)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let text = format!("{error:#}").replace('\n', " ");
-            eprintln!("cowspace: {text}");
+            crate::say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -90,7 +89,7 @@ fn show(args: &Args, report: &Report) -> anyhow::Result<()> {
         _ => {}
     }
     for file in cowspace_bench::plot(report, &args.plots)? {
-        eprintln!("drawn: {}", file.display());
+        crate::tell(format_args!("drawn: {}", file.display()));
     }
     Ok(())
 }

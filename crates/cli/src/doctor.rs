@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     match printed {
         // Whoever closed the pipe early (`| head -1`) has read what it wanted.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("cowspace: cannot print the report: {error}");
+            crate::say(format_args!("cannot print the report: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::from(report.verdict.exit_status()),

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let inspection = match inspection {
         Ok(inspection) => inspection,
         Err(error) => {
-            eprintln!("cowspace: {error}");
+            crate::say(error);
             return ExitCode::FAILURE;
         }
     };
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     match text.and_then(|text| writeln!(io::stdout().lock(), "{}", text.trim_end())) {
         // Whoever closed the pipe early (`| head`) has read what it wanted.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("cowspace: cannot print: {error}");
+            crate::say(format_args!("cannot print: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,

@@ -9,6 +9,8 @@ mod inspect;
 mod profile;
 mod top;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -54,10 +56,20 @@ fn refuse(error: &clap::Error) -> ExitCode {
         !line.starts_with("Usage:") && !line.starts_with("For more information")
     });
     let reason: Vec<&str> = reason.filter(|line| !line.is_empty()).collect();
-    let reason = reason.join(" ");
-    eprintln!(
-        "cowspace: {}",
-        reason.strip_prefix("error: ").unwrap_or(&reason)
-    );
+    let reason = reason.join(" ").replace(" tip:", "; tip:");
+    say(reason.strip_prefix("error: ").unwrap_or(&reason));
     ExitCode::from(2)
+}
+
+/// Says what is wrong: one line on standard error.
+fn say(text: impl Display) {
+    tell(format_args!(
+        "cowspace: {}",
+        text.to_string().replace('\n', " ")
+    ));
+}
+
+/// A line on standard error. Where nobody is there to be told (a terminal or a pipe is closed) `eprintln` would panic.
+fn tell(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -27,6 +27,8 @@ use options::Synthetic;
 use outputs::{Outputs, Reserved, Summary};
 use program::Ended;
 
+use crate::say;
+
 /// Profile page faults: of memory that this command touches itself, or of a program that uses cowspace
 ///
 /// Without PROGRAM, threads of this command touch memory for some seconds, and time each touch. Memory of --size is
@@ -105,7 +107,7 @@ enum Command {
 /// Profiles, shows or compares; the exit status.
 pub(crate) fn run(args: &Args) -> ExitCode {
     if let Err(wrong) = args.check() {
-        say(&wrong);
+        say(wrong);
         return ExitCode::from(2);
     }
     let done = match &args.command {
@@ -121,7 +123,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     match done {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            say(&format!("{error:#}"));
+            say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -156,7 +158,7 @@ impl Args {
 /// Profiles memory that this command touches itself.
 fn touch_memory(args: &Args) -> Result<u8> {
     // What cannot be written is found before the work is done.
-    let files = args.outputs.open()?;
+    let files = args.outputs.open(args.record.as_deref())?;
     let target = Target::new(args.record.as_deref())?;
     let run = synthetic::run(&args.synthetic, &target.path)?;
     files.write(&read(&target.path)?, Summary::Stdout, &run.lines())?;
@@ -165,13 +167,13 @@ fn touch_memory(args: &Args) -> Result<u8> {
 
 /// Profiles another program.
 fn run_program(args: &Args) -> Result<u8> {
-    let files = args.outputs.open()?;
+    let files = args.outputs.open(args.record.as_deref())?;
     let target = Target::new(args.record.as_deref())?;
     let name = args.program[0].display();
     let status = match program::run(&args.program, &target.path)? {
         Ended::Ran(status) => program::passed_on(status),
         Ended::NotStarted(error) => {
-            say(&format!("cannot run {name}: {error}"));
+            say(format_args!("cannot run {name}: {error}"));
             return Ok(program::not_started(&error));
         }
     };
@@ -198,7 +200,7 @@ fn run_program(args: &Args) -> Result<u8> {
 
 /// Says what failed of profiling a program. How the program itself ended counts for more.
 fn failed(status: u8, error: &anyhow::Error) -> Result<u8> {
-    say(&format!("{error:#}"));
+    say(format_args!("{error:#}"));
     Ok(if status == 0 { 1 } else { status })
 }
 
@@ -207,7 +209,7 @@ fn has_faults(process: &ProcessRecording) -> bool {
 }
 
 fn show(file: &Path, outputs: &Outputs) -> Result<u8> {
-    let files = outputs.open()?;
+    let files = outputs.open(Some(file))?;
     files.write(&read(file)?, Summary::Stdout, &[])?;
     Ok(0)
 }
@@ -269,8 +271,4 @@ impl Target {
             _scratch: None,
         })
     }
-}
-
-fn say(text: &str) {
-    eprintln!("cowspace: {}", text.replace('\n', " "));
 }

@@ -21,7 +21,7 @@ mod view;
 mod view_tests;
 mod words;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,9 +66,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     match watch(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let text = format!("{error:#}").replace('\n', " ");
-            // Where the terminal is gone nobody is there to be told, and `eprintln` would panic.
-            let _ = writeln!(io::stderr(), "cowspace: {text}");
+            crate::say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -103,7 +103,7 @@ fn recorded(command: &mut Command) -> ProcessRecording {
 /// Which page of the run's memory an address is in.
 fn page_of(process: &ProcessRecording, address: usize) -> usize {
     let mappings = process.mappings.iter().flat_map(|(_, mappings)| mappings);
-    let mut at = mappings.filter(|mapping| mapping.name == "profile");
+    let mut at = mappings.filter(|mapping| mapping.name == "touched memory");
     let start = at.next().expect("the memory is in the table").start;
     assert!(
         at.all(|mapping| mapping.start == start),
@@ -292,7 +292,7 @@ fn each_output_is_written_and_parses() {
     let record = path("recording");
     let summary = said(short().arg("--record").arg(&record));
     for word in [
-        "profile",
+        "touched memory",
         "minor",
         "write-protect",
         "Recording adds",
@@ -340,11 +340,54 @@ fn each_output_is_written_and_parses() {
             "{form}"
         );
     }
+    // Nobody is there to be told of a file that was written.
+    let (gone, stderr) = std::io::pipe().expect("a pipe");
+    drop(gone);
+    let mut deaf = show();
+    deaf.arg("--json").arg(path("deaf")).stderr(stderr);
+    let status = deaf.stdout(Stdio::null()).status().expect("it starts");
+    assert!(status.success(), "{status}");
+    assert_eq!(text("deaf"), text("json"));
     // Over a longer file.
     let long = path("long");
     fs::write(&long, "x".repeat(1 << 20)).expect("a file");
     said(show().arg("--json").arg(&long));
     assert_eq!(text("long"), text("json"));
+}
+
+#[test]
+fn no_file_takes_two_outputs_whatever_its_names() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("there"), "what was there").expect("a file");
+    fs::hard_link(path("there"), path("linked")).expect("a second name");
+    std::os::unix::fs::symlink(".", path("here")).expect("a second way");
+    for (one, other) in [
+        ("there", "linked"),
+        ("there", "here/there"),
+        ("new", "here/new"),
+    ] {
+        let mut both = short();
+        both.arg("--json").arg(path(one));
+        let said = refused(both.arg("--csv").arg(path(other)), 1);
+        assert!(said.contains("are one file"), "{said}");
+        let mut over = short();
+        over.arg("--record").arg(path(one));
+        let said = refused(over.arg("--csv").arg(path(other)), 1);
+        assert!(said.contains("it is the recording"), "{said}");
+    }
+    // The recording is what is read first and lost then.
+    for output in ["there", "here/there", "linked"] {
+        let mut show = profile();
+        show.arg("show").arg(path("there"));
+        let said = refused(show.arg("--html").arg(path(output)), 1);
+        assert!(said.contains("it is the recording"), "{said}");
+    }
+    assert_eq!(
+        fs::read(path("there")).expect("it is there"),
+        b"what was there"
+    );
+    assert!(!path("new").exists());
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn the_screen_tells_what_the_program_does() {
         let faults = program.fault();
         terminal.wait_for("right number", |screen| all_faults(screen) == Some(faults));
     }
-    let screen = terminal.wait_for("second look", |screen| screen.contains("last 0.1 s"));
+    let screen = terminal.wait_for("second look", |screen| screen.contains("last "));
     let pid = program.pid().to_string();
     let traced = if program.fault() > 0 {
         " traced: the fault handler sees faults"
@@ -181,7 +181,7 @@ fn the_screen_tells_what_the_program_does() {
     for expected in [
         pid.as_str(),
         traced,
-        "up 0:0",
+        "up 0:",
         "queue+resolve",
         "since the start",
         "saves",

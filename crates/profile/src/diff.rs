@@ -69,7 +69,7 @@ pub struct KindDiff {
 pub struct PhaseDiff {
     /// Its name.
     pub phase: &'static str,
-    /// Its share of the time.
+    /// Its share of the time that those phases take which both know.
     pub shares: [f64; 2],
     /// The median.
     pub p50: Change,
@@ -263,20 +263,22 @@ fn notes(sides: [&Profile; 2]) -> Vec<String> {
 }
 
 fn phases(sides: [&Profile; 2]) -> Vec<PhaseDiff> {
-    let shares = sides.map(|side| side.all.shares());
-    let phases = Phase::ALL.into_iter().filter_map(|phase| {
-        let times = sides.map(|side| &side.all.phases[phase as usize]);
-        times
-            .iter()
-            .all(|times| !times.is_empty())
-            .then(|| PhaseDiff {
-                phase: phase.name(),
-                shares: shares.map(|shares| shares[phase as usize]),
-                p50: Change::new(times, 0.5),
-                p99: Change::new(times, 0.99),
-            })
+    let times = |phase: Phase| sides.map(|side| &side.all.phases[phase as usize]);
+    let known = |phase: &Phase| times(*phase).iter().all(|times| !times.is_empty());
+    let phases: Vec<Phase> = Phase::ALL.into_iter().filter(known).collect();
+    // One of them may know more phases: shares of all of these are not comparable.
+    let shares = sides.map(|side| {
+        let shares = side.all.shares();
+        let all: f64 = phases.iter().map(|phase| shares[*phase as usize]).sum();
+        shares.map(|share| if all > 0.0 { share / all } else { 0.0 })
     });
-    phases.collect()
+    let diffs = phases.into_iter().map(|phase| PhaseDiff {
+        phase: phase.name(),
+        shares: shares.map(|shares| shares[phase as usize]),
+        p50: Change::new(times(phase), 0.5),
+        p99: Change::new(times(phase), 0.99),
+    });
+    diffs.collect()
 }
 
 fn regions(sides: [&Profile; 2]) -> Vec<RegionDiff> {

@@ -40,7 +40,6 @@ pub(crate) fn command(profile: &Profile) -> String {
         [one] => command_of(one),
         [first, others @ ..] => {
             let more = crate::words::counted(others.len() as u64, "more process");
-            let more = more.replace("processs", "processes");
             format!("{} and {more}", command_of(first))
         }
     }

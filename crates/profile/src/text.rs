@@ -13,7 +13,9 @@ use crate::label::{bytes, count, duration, percent, short};
 use crate::latency::Summary;
 use crate::name;
 use crate::profile::{Distribution, How, Profile};
-use crate::words::{cost, counted, doubts, kind_name, kinds, measure_says, phase_says};
+use crate::words::{
+    KERNEL_SAYS, cost, counted, doubts, kind_name, kinds, measure_says, phase_says,
+};
 
 /// Columns.
 const WIDTH: u16 = 80;
@@ -198,7 +200,13 @@ fn kinds_table(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
         row("all", &profile.all);
     }
     let title = format!("Latency: {}", measure_says(profile.measure));
-    rows.write(&title, 0, to)
+    rows.write(&title, 0, to)?;
+    // Where there is nothing else everybody knows why.
+    if shown.len() > 1 && shown.contains(&Kind::Kernel) {
+        let says = format!("({}: {KERNEL_SAYS}.)", kind_name(Kind::Kernel));
+        paragraph(to, &[&says])?;
+    }
+    Ok(())
 }
 
 fn phases(profile: &Profile, to: &mut impl Write) -> io::Result<()> {

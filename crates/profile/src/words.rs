@@ -26,6 +26,9 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
+/// Of which faults a handler is not told.
+pub(crate) const KERNEL_SAYS: &str = "resolved by the kernel and seen by a probe only, as is the first store to a page of zeros that was loaded before";
+
 /// What happens in a phase.
 pub(crate) fn phase_says(phase: Phase) -> &'static str {
     match phase {
@@ -45,11 +48,12 @@ pub(crate) fn measure_says(measure: Measure) -> &'static str {
     }
 }
 
-/// "1 fault", "2 faults".
+/// "1 fault", "2 faults", "3 processes".
 pub(crate) fn counted(count: u64, what: &str) -> String {
     let number = label::count(count);
     match count {
         1 => format!("{number} {what}"),
+        _ if what.ends_with('s') => format!("{number} {what}es"),
         _ => format!("{number} {what}s"),
     }
 }
@@ -187,7 +191,7 @@ pub(crate) fn doubts(profile: &Profile) -> Vec<String> {
         .filter(|process| process.end.is_none())
         .count();
     if silent > 0 {
-        let who = counted(silent as u64, "process").replace("processs", "processes");
+        let who = counted(silent as u64, "process");
         doubts.push(format!("{who} did not end as usual (killed, or by _exit): the last milliseconds are not there, nor is what was lost."));
     }
     let native = profile
@@ -196,7 +200,7 @@ pub(crate) fn doubts(profile: &Profile) -> Vec<String> {
         .filter(|process| !process.traced)
         .count();
     if native > 0 {
-        let who = counted(native as u64, "process").replace("processs", "processes");
+        let who = counted(native as u64, "process");
         doubts.push(format!(
             "In {who} faults cannot be traced: only probes see them. `cowspace doctor` says why."
         ));

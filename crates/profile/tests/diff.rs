@@ -111,6 +111,23 @@ fn other_machines_and_measures_are_told() {
     assert!(!notes.contains("CPUs"), "{notes}");
 }
 
+/// Of the same faults the handler knows three phases, and probes all five: shares are those of the three.
+#[test]
+fn shares_are_of_what_both_know() {
+    let a = sample(500, false);
+    let mut b = sample(500, true);
+    for (with, without) in b.processes.iter_mut().zip(&a.processes) {
+        with.faults.clone_from(&without.faults);
+    }
+    let diff = diff(&a, &b);
+    let names: Vec<&str> = diff.phases.iter().map(|phase| phase.phase).collect();
+    assert_eq!(names, ["queue", "resolve", "install"]);
+    for side in 0..2 {
+        let sum: f64 = diff.phases.iter().map(|phase| phase.shares[side]).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    }
+}
+
 #[test]
 fn regions_are_compared_by_name() {
     let a = sample(700, false);

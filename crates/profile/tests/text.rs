@@ -65,6 +65,19 @@ fn what_the_kernel_resolves_has_a_total_and_no_phases() {
         "{text}"
     );
     assert!(!text.contains("install "), "{text}");
+    assert!(!text.contains("(kernel's own: "), "{text}");
+    assert!(width(&text) <= 80);
+}
+
+/// Where others are traced one asks why these are not.
+#[test]
+fn what_the_kernel_resolves_among_others_is_explained() {
+    let mut mixed = sample(500, true);
+    for process in &mut mixed.processes {
+        process.faults.drain(..20);
+    }
+    let text = text(&mixed);
+    assert!(text.contains("(kernel's own: resolved by"), "{text}");
     assert!(width(&text) <= 80);
 }
 

@@ -47,7 +47,10 @@ impl<'a> Family<'a> {
             self.number,
             count(self.vmos.len() as u64, "VMO"),
             count(hidden.count() as u64, "hidden node"),
-            count(layers.filter(|layer| layer.sealed).count() as u64, "layer"),
+            count(
+                layers.filter(|layer| layer.sealed).count() as u64,
+                "sealed layer"
+            ),
             size(memory),
             size(shares),
         )

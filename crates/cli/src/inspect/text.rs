@@ -174,7 +174,7 @@ fn totals(out: &mut String, memory: &Memory, smaps: Option<&Smaps>) -> std::fmt:
         size(memory.mapped_bytes),
         count(memory.vmos, "VMO"),
         count(memory.families, "family"),
-        count(memory.layers, "layer"),
+        count(memory.layers, "sealed layer"),
     )?;
     let resident = (memory.private_bytes, memory.shared_bytes);
     write!(

@@ -1,10 +1,12 @@
 //! Where a profile goes: the summary, and files of other forms.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use cowspace_profile::{
     Faults, Profile, write_csv, write_hdr, write_html, write_json, write_text, write_trace,
@@ -98,8 +100,8 @@ impl Outputs {
         }
     }
 
-    /// Opens all of them.
-    pub(crate) fn open(&self) -> Result<OutputFiles> {
+    /// Opens all of them. None may be the file of the recording, under whatever name.
+    pub(crate) fn open(&self, recording: Option<&Path>) -> Result<OutputFiles> {
         let files = self.all().map(|(form, path)| {
             let output = match path.to_str() {
                 Some("-") => Output::Stdout,
@@ -107,13 +109,43 @@ impl Outputs {
             };
             Ok((form, output))
         });
-        Ok(OutputFiles {
+        let files = OutputFiles {
             files: files.collect::<Result<_>>()?,
-        })
+        };
+        files.check(recording)?;
+        Ok(files)
     }
 }
 
 impl OutputFiles {
+    /// Two names may stand for one file: what is written to it last would be all that is left.
+    fn check(&self, recording: Option<&Path>) -> Result<()> {
+        let identity = |file: Metadata| file.is_file().then(|| (file.dev(), file.ino()));
+        let recording = recording
+            .and_then(|path| fs::metadata(path).ok())
+            .and_then(identity);
+        let mut seen: HashMap<(u64, u64), &Path> = HashMap::new();
+        for (_, output) in &self.files {
+            let Output::File(Reserved { path, file, .. }) = output else {
+                continue;
+            };
+            let Some(this) = file.metadata().ok().and_then(identity) else {
+                continue;
+            };
+            if recording == Some(this) {
+                bail!("cannot write {}: it is the recording", path.display());
+            }
+            if let Some(other) = seen.insert(this, path) {
+                bail!(
+                    "{} and {} are one file, which cannot take two outputs",
+                    other.display(),
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Prints the summary, unless one of them takes its place, and writes all of them. `more` goes below the summary.
     pub(crate) fn write(
         self,
@@ -143,7 +175,7 @@ impl OutputFiles {
                     let path = file.path.clone();
                     file.write(|out| form.write(&faults, &profile, out))
                         .with_context(|| format!("cannot write {}", path.display()))?;
-                    eprintln!("written: {}", path.display());
+                    crate::tell(format_args!("written: {}", path.display()));
                 }
             }
         }

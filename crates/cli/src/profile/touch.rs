@@ -33,7 +33,7 @@ impl Warmed {
     pub(crate) fn new(pages: usize, policy: Policy) -> Result<Warmed, Status> {
         let len = pages.checked_mul(page_size()).ok_or(Status::NO_MEMORY)?;
         let vmo = Vmo::create(len as u64)?;
-        vmo.set_name(&Name::new_lossy("profile (warmed)"))?;
+        vmo.set_name(&Name::new_lossy("filled memory"))?;
         let root = Vmar::try_root_self()?;
         let rw = VmarFlags::PERM_READ | VmarFlags::PERM_WRITE;
         let base = root.map_with_policy(0, &vmo, 0, len, rw, Policy::Native)?;
@@ -54,7 +54,7 @@ impl Warmed {
         let clone = self
             .root
             .create_vmo_child(VmoChildOptions::SNAPSHOT, self.base, self.len)?;
-        clone.set_name(&Name::new_lossy("profile"))?;
+        clone.set_name(&Name::new_lossy("touched memory"))?;
         let mut flags = VmarFlags::PERM_READ | VmarFlags::PERM_WRITE;
         let mut offset = 0;
         if let Some(place) = self.place {

@@ -123,7 +123,7 @@ fn phases(diff: &Diff, to: &mut impl Write) -> io::Result<()> {
         let cells = [phase.phase.to_owned(), a, b];
         rows.row(cells.into_iter().chain(change(&phase.p50)));
     }
-    rows.write("Where the time goes", 0, to)
+    rows.write("Where the time goes, of what both know", 0, to)
 }
 
 fn regions(diff: &Diff, to: &mut impl Write) -> io::Result<()> {

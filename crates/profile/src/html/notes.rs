@@ -8,7 +8,7 @@ use crate::fault::Phase;
 use crate::label::{count, duration};
 use crate::name;
 use crate::profile::Profile;
-use crate::words::{self, cost, counted, measure_says, phase_says};
+use crate::words::{self, KERNEL_SAYS, cost, counted, measure_says, phase_says};
 
 /// Machines, how long, what recording has cost.
 pub(super) fn where_and_when(profile: &Profile) -> Markup {
@@ -52,7 +52,7 @@ pub(super) fn words(profile: &Profile) -> Markup {
         }
         p {
             "Kinds: " b { "missing" } ", neither the page table nor the file had the page; " b { "minor" } ", the file had it, the page table not; "
-            b { "write-protect" } ", a write to a page that is mapped for reading; " b { "kernel's own" } ", resolved by the kernel, seen by a probe."
+            b { "write-protect" } ", a write to a page that is mapped for reading; " b { "kernel's own" } ", " (KERNEL_SAYS) "."
         }
     }
 }

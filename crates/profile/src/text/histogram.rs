@@ -12,7 +12,7 @@ use crate::label::{count, duration};
 use crate::profile::Profile;
 
 /// Bars at most, if they can be so few.
-const BARS: usize = 18;
+const BARS: usize = 24;
 
 /// Where bars of a decade may begin: each row is tried if that above makes too many.
 const STEPS: [&[u64]; 3] = [&[10, 15, 20, 30, 50, 70], &[10, 20, 50], &[10]];
