@@ -7,6 +7,7 @@ pub mod consistent_cut;
 pub mod family;
 pub mod model;
 pub mod processes;
+pub mod rung;
 pub mod runner;
 pub mod zircon;
 
