@@ -155,7 +155,8 @@ fn wrong(line: &str) -> Option<&'static str> {
         .iter()
         .find(|(what, _)| tokens.contains(&format!(" {what} ")))?;
     // A bit of a set of flags, which is counted from 0 on.
-    let flag = line.trim().starts_with("const ") && tokens.ends_with(&format!("= {} ; ", found.0));
+    let bit = found.0.contains("<<") && line.trim().starts_with("const ");
+    let flag = bit && tokens.ends_with(&format!("= {} ; ", found.0));
     let flag = flag || line.starts_with("#define ZX_");
     (!flag).then_some(found.1)
 }
@@ -266,6 +267,7 @@ fn the_page_tree_counts_pages_in_u64() {
 fn lines_are_judged() {
     for line in [
         "let page = 4096;",
+        "const PAGE: usize = 4096;",
         "let page = 4_096_usize;",
         "buffer[0x1000]",
         "let number = addr >> 12;",

@@ -5,25 +5,39 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use cowspace::Policy;
 use cowspace_tests::consistent_cut::{
     Shape, first_snapshots_are_consistent_cuts, snapshots_are_consistent_cuts,
 };
+use cowspace_tests::limits::{Comb, MemoryGroup, join_memory_group, mapping_limit};
 use cowspace_tests::model::{Looks, World, programs};
-use cowspace_tests::rung::{NOT_HERE, Place};
+use cowspace_tests::rung::{FEW_FILES, NOT_HERE, Place};
 use host_memory::probe::{Disabled, Probe, Support};
+use nix::sys::resource::{Resource, getrlimit};
 use proptest::test_runner::{Config, TestRunner};
 
 /// Set in the process that stands on the rung.
 const RUNG: &str = "COWSPACE_TEST_RUNG";
+/// Set in a process with little memory: the folder of its cgroup.
+const GROUP: &str = "COWSPACE_TEST_CGROUP";
+/// Bytes that such a process may have.
+const LITTLE_MEMORY: usize = 128 << 20;
+/// Mappings that a process with few has left.
+const FEW_MAPPINGS: usize = 400;
 
-/// Runs a test of this program again in a process of its own, in a place and without what the words hide; there `works` runs.
+/// In a process of its own, in a place and without what the words hide, `works` runs.
 fn on_a_rung(test: &str, place: Option<Place>, hidden: &str, works: impl FnOnce()) {
     if std::env::var_os(RUNG).is_some() {
         return works();
     }
+    run_again(test, place, ("COWSPACE_DISABLE", OsStr::new(hidden)));
+}
+
+/// Runs a test of this program again.
+fn run_again(test: &str, place: Option<Place>, (variable, value): (&str, &OsStr)) {
     let program = std::env::current_exe().expect("a program");
     let mut command = match place {
         Some(place) => {
@@ -35,7 +49,7 @@ fn on_a_rung(test: &str, place: Option<Place>, hidden: &str, works: impl FnOnce(
     };
     command
         .args([test, "--exact", "--nocapture"])
-        .env("COWSPACE_DISABLE", hidden)
+        .env(variable, value)
         .env(RUNG, "1");
     let output = command.output().expect("a program can be started");
     let (stdout, stderr) = (
@@ -199,6 +213,43 @@ fn without_executable_memory_files() {
 fn with_few_descriptors() {
     let test = "with_few_descriptors";
     on_a_rung(test, Some(Place::FewFiles), "", || {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).expect("every process has one");
+        assert_eq!(limit, (FEW_FILES, FEW_FILES), "the rung is not there");
         same_bytes_as_ever();
     });
+}
+
+/// What it is like at the limit itself, `mapping_limit.rs` says.
+#[test]
+fn with_few_mappings() {
+    let test = "with_few_mappings";
+    on_a_rung(test, None, "", || {
+        let Some(limit) = mapping_limit() else {
+            println!("SKIP {test}: vm.max_map_count is too high to reach");
+            return;
+        };
+        let mut comb = Comb::new(limit + 64);
+        comb.fill();
+        (0..FEW_MAPPINGS / 2).for_each(|_| comb.ease());
+        same_bytes_as_ever();
+        // They were the last.
+        comb.fill();
+    });
+}
+
+/// What it is like at the limit itself, `memory_limit.rs` says.
+#[test]
+fn with_little_memory() {
+    let test = "with_little_memory";
+    if std::env::var_os(RUNG).is_none() {
+        match MemoryGroup::new(test, LITTLE_MEMORY) {
+            Ok(group) => {
+                run_again(test, None, (GROUP, group.folder().as_os_str()));
+            }
+            Err(reason) => println!("SKIP {test}: {reason}"),
+        }
+        return;
+    }
+    join_memory_group(std::env::var_os(GROUP).expect("the parent made one"));
+    same_bytes_as_ever();
 }

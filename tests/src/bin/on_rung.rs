@@ -43,6 +43,13 @@ fn main() -> ExitCode {
         },
         _ => command.exec(),
     };
-    eprintln!("on_rung: cannot start the program: {error}");
-    ExitCode::FAILURE
+    eprintln!(
+        "on_rung: {}: cannot start the program: {error}",
+        place.name()
+    );
+    match error.kind() {
+        // Where only we get.
+        std::io::ErrorKind::PermissionDenied => ExitCode::from(NOT_HERE),
+        _ => ExitCode::FAILURE,
+    }
 }
