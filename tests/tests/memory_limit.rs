@@ -8,7 +8,6 @@
 use std::fs;
 use std::io::{self, IoSliceMut, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use cowspace::{Policy, Status, Vmar, Vmo, VmoChildOptions};
+use cowspace_tests::limits::{MemoryGroup, join_memory_group};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::memfd::MemFd;
 use host_memory::probe::{Probe, Support};
@@ -35,47 +35,12 @@ const PAGES: usize = 1024;
 /// A page table has room for more pages than this, on every machine.
 const TABLE: usize = 256;
 
-/// A memory cgroup, removed in the end.
-struct Group(PathBuf);
-
-impl Group {
-    /// `Err` says what is missing for it.
-    fn new(name: &str) -> Result<Group, String> {
-        let says = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        let controller = Path::new("/sys/fs/cgroup/memory");
-        if !controller.join("memory.oom_control").exists() {
-            return Err("no memory controller of cgroup v1".into());
-        }
-        let group = Group(controller.join(format!("cowspace-test-{}-{name}", std::process::id())));
-        fs::create_dir(&group.0).map_err(says("no cgroup can be made"))?;
-        group
-            .set("memory.limit_in_bytes", LIMIT)
-            .map_err(says("no limit can be set"))?;
-        group
-            .set("memory.oom_control", 1)
-            .map_err(says("the limit would kill"))?;
-        Ok(group)
-    }
-
-    fn set(&self, file: &str, value: usize) -> io::Result<()> {
-        fs::write(self.0.join(file), value.to_string())
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Its one process was waited for. If it was not made there is nothing to remove.
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 /// Runs `body` in a process with the limit, and gives how that ended.
 fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
     if let Some(group) = std::env::var_os(GROUP) {
         // Should the test be killed, nobody else would end this process.
         set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal can be asked for");
-        fs::write(Path::new(&group).join("cgroup.procs"), "0")
-            .expect("a process can join a cgroup");
+        join_memory_group(&group);
         body();
         return None;
     }
@@ -83,7 +48,7 @@ fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
         println!("SKIP {test}: {reason}");
         return None;
     }
-    let group = match Group::new(test) {
+    let group = match MemoryGroup::new(test, LIMIT).and_then(MemoryGroup::without_killing) {
         Ok(group) => group,
         Err(reason) => {
             println!("SKIP {test}: {reason}");
@@ -96,7 +61,7 @@ fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
     let mut command = Command::new(program);
     command
         .args([test, "--exact", "--nocapture"])
-        .env(GROUP, &group.0)
+        .env(GROUP, group.folder())
         // To print one takes memory.
         .env("RUST_BACKTRACE", "0");
     // Who waits for memory waits for ever. Should the process do that, it gets some, and the test fails.
@@ -107,9 +72,7 @@ fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
             let timeout =
                 end.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout);
             if timeout {
-                group
-                    .set("memory.limit_in_bytes", usize::MAX >> 1)
-                    .expect("a limit can be lifted");
+                group.lift();
             }
             !timeout
         });
