@@ -210,9 +210,9 @@ impl Engine {
         self.reservation
             .protect(range, Prot::empty())
             .map_err(no_memory("taking permissions away"))?;
+        let policy = vmo.family.lock().pages(vmo.memory).only_region().policy;
         let mut changed = Vec::new();
-        self.pagemap
-            .scan_private_unprotected(range, |part| push_range(&mut changed, part))
+        self.scan_stored(policy, range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;
         let mut changed = self.stored(&vmo.family, vmo.memory, changed)?;
         self.copy_out(range, &changed, &file)?;
@@ -315,10 +315,13 @@ impl Engine {
 
     /// Private home, kernel alone: all private pages are copied while the world stands still.
     fn cut_private_stopped(&self, family: &Family, memory: MemoryId) -> Result<(), Status> {
-        let range = family.lock().pages(memory).only_region().range;
+        let state = family.lock();
+        let region = state.pages(memory).only_region();
+        let (range, policy) = (region.range, region.policy);
+        drop(state);
         let file = new_file(range.len() as u64)?;
         let stopped = self.stop_world()?;
-        let copied = self.copy_private(range, &file);
+        let copied = self.copy_private(range, policy, &file);
         drop(stopped);
         let file = WideFile::from(file);
         let mut state = family.lock();
@@ -403,13 +406,14 @@ impl Engine {
     ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
         let state = family.lock();
-        let range = state.pages(memory).only_region().range;
+        let region = state.pages(memory).only_region();
+        let (range, policy) = (region.range, region.policy);
         let file = WideFile::from(new_file(range.len() as u64)?);
         state.copy_layers(memory, &file)?;
         drop(state);
         let (to, _) = file.at(0).map_err(no_memory("making a file"))?;
         let stopped = self.stop_world()?;
-        let copied = self.copy_private(range, to);
+        let copied = self.copy_private(range, policy, to);
         let mapped = copied.and_then(|_| {
             for (index, piece) in pieces.iter().enumerate() {
                 match self.map_piece(piece, &file) {
@@ -618,10 +622,15 @@ impl Engine {
     }
 
     /// Copies all private pages of a region that may have changed since the last cut; says if there were any. Allocates nothing.
-    fn copy_private(&self, region: HostRange, file: &MemFd) -> std::io::Result<bool> {
+    fn copy_private(
+        &self,
+        region: HostRange,
+        policy: Policy,
+        file: &MemFd,
+    ) -> std::io::Result<bool> {
         let mut any = false;
         let mut result = Ok(());
-        self.pagemap.scan_private_unprotected(region, |part| {
+        self.scan_stored(policy, region, |part| {
             any = true;
             if result.is_ok() {
                 let offset = (part.start() - region.start()) as u64;

@@ -192,8 +192,7 @@ impl Content<'_> {
         };
         let mut candidates = Candidates::default();
         self.engine
-            .pagemap
-            .scan_private_unprotected(region.range, |part| {
+            .scan_stored(region.policy, region.range, |part| {
                 let first = region.page_at(part.start());
                 for run in state.runs_in(self.memory, first..first + part.pages() as u64) {
                     // A private page where the mapping shows the right layer was stored to, or served ahead; elsewhere it may have been copied in.
