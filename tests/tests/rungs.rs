@@ -20,6 +20,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
+use test_share::share;
 
 /// Set in the process that stands on the rung: how it gets there.
 const RUNG: &str = "COWSPACE_TEST_RUNG";
@@ -60,7 +61,7 @@ fn on_a_rung(test: &str, prepare: impl FnOnce(&mut Command), works: impl FnOnce(
 fn same_bytes_as_ever() {
     for policy in [Some(Policy::Traced), Some(Policy::Native), None] {
         let config = Config {
-            cases: 60,
+            cases: share(60),
             failure_persistence: None,
             ..Config::default()
         };
@@ -74,8 +75,8 @@ fn same_bytes_as_ever() {
     }
     for shape in [Shape::One, Shape::Two, Shape::Resizable, Shape::Pieces] {
         for policy in [Policy::Traced, Policy::Native] {
-            snapshots_are_consistent_cuts(shape, policy, 15);
-            first_snapshots_are_consistent_cuts(shape, policy, 2);
+            snapshots_are_consistent_cuts(shape, policy, share(15));
+            first_snapshots_are_consistent_cuts(shape, policy, share(2));
         }
     }
 }
