@@ -192,7 +192,7 @@ fn a_first_snapshot_of_two_writable_pieces_is_one_instant() {
     const PAGES: usize = 16;
     let len = (PAGES + 2) * page();
     let root = Vmar::root_self();
-    for round in 0..150 {
+    for round in 0..share(150) {
         let source = vmo(PAGES + 2);
         let addr = root
             .map_with_policy(0, &source, 0, len, RW, Policy::Native)
@@ -324,7 +324,7 @@ fn first_calls_of_many_threads_at_once() {
         return;
     }
     // Each process starts its engine once.
-    for _ in 0..40 {
+    for _ in 0..share(40) {
         let output = Command::new(std::env::current_exe().expect("a program"))
             .args(["first_calls_of_many_threads_at_once", "--exact"])
             .env(CHILD, "1")
