@@ -104,6 +104,7 @@ hidden! {
     without_pagemap_scan: "pagemap-scan";
     without_setting_mappings_aside: "dontunmap";
     without_huge_pages: "collapse";
+    without_access_past_permissions: "force";
     without_write_protection_and_scan: "wp,pagemap-scan";
     without_userfaultfd_and_scan: "uffd,pagemap-scan";
     as_on_linux_6_1_on_arm64: "wp,poison,pagemap-scan";

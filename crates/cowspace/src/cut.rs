@@ -199,18 +199,20 @@ impl Engine {
     }
 
     /// Copies the private pages of a mapping that is about to end to a file, for [`Self::keep_saved`]. Until then
-    /// nothing has changed but that the mapping has no permissions any more.
+    /// nothing has changed but that the mapping can only be read.
     pub(crate) fn save_private(
         &self,
         vmo: &VmObject,
         range: HostRange,
     ) -> Result<SavedPages, Status> {
         let file = new_file(range.len() as u64)?;
-        // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.
+        let state = vmo.family.lock();
+        let policy = state.pages(vmo.memory).only_region().policy;
+        // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already. To be read is what we need, and not every kernel lets us read past permissions.
         self.reservation
-            .protect(range, Prot::empty())
+            .protect(range, Prot::READ)
             .map_err(no_memory("taking permissions away"))?;
-        let policy = vmo.family.lock().pages(vmo.memory).only_region().policy;
+        drop(state);
         let mut changed = Vec::new();
         self.scan_stored(policy, range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;

@@ -17,6 +17,7 @@
 //! | `pagemap-scan` | `PAGEMAP_SCAN` (as before 6.7) |
 //! | `dontunmap` | `MREMAP_DONTUNMAP` of shared memory (as before 5.13) |
 //! | `collapse` | `MADV_COLLAPSE` (as before 6.1) |
+//! | `force` | access past permissions through `/proc/self/mem` (as with `proc_mem.force_override=never`); only from 6.11 on |
 //!
 //! It is read once, when first needed.
 
@@ -51,6 +52,8 @@ bitflags::bitflags! {
         const DONTUNMAP = 1 << 5;
         /// `collapse`
         const COLLAPSE = 1 << 6;
+        /// `force`
+        const FORCE = 1 << 7;
     }
 }
 
@@ -74,6 +77,7 @@ impl Disabled {
                 "pagemap-scan" => Disabled::PAGEMAP_SCAN,
                 "dontunmap" => Disabled::DONTUNMAP,
                 "collapse" => Disabled::COLLAPSE,
+                "force" => Disabled::FORCE,
                 _ => Disabled::empty(),
             })
             .fold(Disabled::empty(), Disabled::union)
