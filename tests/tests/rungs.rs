@@ -18,6 +18,7 @@ use cowspace_tests::rung::{FEW_FILES, NOT_HERE, Place};
 use host_memory::probe::{Disabled, Probe, Support};
 use nix::sys::resource::{Resource, getrlimit};
 use proptest::test_runner::{Config, TestRunner};
+use test_share::share;
 
 /// Set in the process that stands on the rung.
 const RUNG: &str = "COWSPACE_TEST_RUNG";
@@ -74,7 +75,7 @@ fn run_again(test: &str, place: Option<Place>, (variable, value): (&str, &OsStr)
 fn same_bytes_as_ever() {
     for policy in [Some(Policy::Traced), Some(Policy::Native), None] {
         let config = Config {
-            cases: 60,
+            cases: share(60),
             failure_persistence: None,
             ..Config::default()
         };
@@ -88,8 +89,8 @@ fn same_bytes_as_ever() {
     }
     for shape in [Shape::One, Shape::Two, Shape::Resizable, Shape::Pieces] {
         for policy in [Policy::Traced, Policy::Native] {
-            snapshots_are_consistent_cuts(shape, policy, 15);
-            first_snapshots_are_consistent_cuts(shape, policy, 2);
+            snapshots_are_consistent_cuts(shape, policy, share(15));
+            first_snapshots_are_consistent_cuts(shape, policy, share(2));
         }
     }
 }
@@ -118,6 +119,7 @@ hidden! {
     without_pagemap_scan: "pagemap-scan";
     without_setting_mappings_aside: "dontunmap";
     without_huge_pages: "collapse";
+    without_access_past_permissions: "force";
     without_write_protection_and_scan: "wp,pagemap-scan";
     without_userfaultfd_and_scan: "uffd,pagemap-scan";
     as_on_linux_6_1_on_arm64: "wp,poison,pagemap-scan";

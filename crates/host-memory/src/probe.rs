@@ -20,6 +20,7 @@
 //! | `pagemap-scan` | `PAGEMAP_SCAN` (as before 6.7) |
 //! | `dontunmap` | `MREMAP_DONTUNMAP` of shared memory (as before 5.13) |
 //! | `collapse` | `MADV_COLLAPSE` (as before 6.1) |
+//! | `force` | access past permissions through `/proc/self/mem` (as with `proc_mem.force_override=never`); only from 6.11 on |
 //!
 //! It is read once, when first needed.
 
@@ -60,6 +61,8 @@ bitflags::bitflags! {
         const KERNEL_FAULTS = 1 << 8;
         /// `dev-userfaultfd`
         const DEV_USERFAULTFD = 1 << 9;
+        /// `force`
+        const FORCE = 1 << 10;
     }
 }
 
@@ -86,6 +89,7 @@ impl Disabled {
                 "continue-wp" => Disabled::CONTINUE_WP,
                 "kernel-faults" => Disabled::KERNEL_FAULTS,
                 "dev-userfaultfd" => Disabled::DEV_USERFAULTFD,
+                "force" => Disabled::FORCE,
                 _ => Disabled::empty(),
             })
             .fold(Disabled::empty(), Disabled::union)

@@ -1,5 +1,7 @@
 //! Many mappings, many handles, and very large ones.
 
+use cowspace_tests::limits::has_descriptors;
+
 use super::*;
 
 /// How many mappings a program may count on.
