@@ -6,8 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cowspace::{Policy, Status, Vmar, VmarFlags, Vmo};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::{RW, page, unmap};
+
+/// Whether the process may have so many descriptors; says so where it may not. For tests that are about large numbers.
+pub fn has_descriptors(test: &str, number: u64) -> bool {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("every process has one");
+    if most < number {
+        println!("SKIP {test}: {most} descriptors, and it takes {number}");
+    }
+    most >= number
+}
 
 /// Mappings that the process may have at once (`vm.max_map_count`), if that many can be made.
 pub fn mapping_limit() -> Option<usize> {

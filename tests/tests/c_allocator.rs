@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use cowspace_tests::c_library::{Language, Library, compiler, sources};
+use cowspace_tests::limits::has_descriptors;
 use host_memory::probe::Probe;
 
 /// How much each of the program's threads does.
@@ -83,6 +84,9 @@ fn ends_well(mut command: Command) -> bool {
 }
 
 fn lives_on_vmos(linked: Linked) {
+    if !has_descriptors("malloc on VMOs", 1024) {
+        return;
+    }
     let Some(library) = Library::installed() else {
         return;
     };
@@ -114,6 +118,9 @@ fn malloc_lives_on_vmos_of_a_library_that_was_opened() {
 /// On machines that lack what tracing needs, or some of it.
 #[test]
 fn malloc_lives_on_vmos_of_lesser_machines() {
+    if !has_descriptors("malloc on VMOs", 1024) {
+        return;
+    }
     let Some(library) = Library::installed() else {
         return;
     };

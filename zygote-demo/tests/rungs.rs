@@ -38,7 +38,7 @@ impl Stage {
                 "--children",
                 "2",
                 "--rounds",
-                "1",
+                "2",
                 "--heap",
                 "16MiB",
             ])

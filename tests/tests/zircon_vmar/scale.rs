@@ -32,6 +32,9 @@ fn twenty_thousand_mappings_and_five_thousand_handles() {
         println!("SKIP 20,000 mappings: vm.max_map_count is {limit:?}");
         return;
     }
+    if !cowspace_tests::limits::has_descriptors("20,000 mappings", 1024) {
+        return;
+    }
     for policy in POLICIES {
         // Of one VMO, and of 500.
         for vmos in [1, 500] {
