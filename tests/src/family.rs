@@ -2,6 +2,7 @@
 //! belongs to those VMOs that would read it.
 
 use cowspace::{Koid, Policy, Vmo, VmoChildOptions, VmoOp, VmoOptions};
+use host_memory::probe::Probe;
 
 use crate::zircon::{Region, bytes, firsts, put};
 use crate::{RW, memory, page};
@@ -47,10 +48,14 @@ impl Access {
         matches!(self, Access::Resizable | Access::ResizableMapped(_))
     }
 
-    /// Whether a snapshot really copies: native mappings of what cannot be a private mapping of a layer. The copies are attributed as such,
+    /// Whether a snapshot really copies: native mappings (all are, where nothing can be traced) of what cannot be a private mapping of a layer. The copies are attributed as such,
     /// so what Zircon shares may be private here.
     fn keeps_copies(self) -> bool {
-        self == Access::ResizableMapped(Policy::Native)
+        match self {
+            Access::ResizableMapped(Policy::Native) => true,
+            Access::ResizableMapped(Policy::Traced) => !Probe::get().traced.is_yes(),
+            Access::Mapped(_) | Access::Calls | Access::Resizable => false,
+        }
     }
 
     fn policy(self) -> Option<Policy> {

@@ -278,7 +278,8 @@ fn enter_process_namespace() -> Result<(), String> {
     if !geteuid().is_root() {
         return Err("only root can forbid it".to_owned());
     }
-    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)
+    // With the network's namespace go the names of sockets, which tests make of their process's number.
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
         .map_err(lacks("process namespaces"))?;
     mount_private().map_err(lacks("mounts of its own"))
 }

@@ -25,6 +25,11 @@ const LET_SYSCALL_THROUGH: &str = "run it under a seccomp filter that lets userf
     profile with userfaultfd added to the calls it allows (seccomp=unconfined to try); \
     or give it the device instead";
 
+const LET_SYSCALL_THROUGH_WITH_PRIVILEGE: &str = "give it the device, above; or both the privilege \
+    and a seccomp filter that lets userfaultfd through: docker (or podman) run --cap-add SYS_PTRACE \
+    --security-opt seccomp=PROFILE.json, where PROFILE.json is the default profile with userfaultfd \
+    added to the calls it allows (seccomp=unconfined to try)";
+
 const RAISE_PRIVILEGE: &str = "as root: sysctl -w vm.unprivileged_userfaultfd=1, \
     lasting by a file in /etc/sysctl.d; or run as root; or open the device to this user instead";
 
@@ -146,7 +151,7 @@ fn syscall_refused(errno: Errno, probe: &Probe, machine: &Machine) -> Words {
         Errno::EPERM if is_filtered(probe, machine) => words(
             "refused by a seccomp filter (EPERM); without the filter it would still need \
              CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1",
-            LET_SYSCALL_THROUGH,
+            LET_SYSCALL_THROUGH_WITH_PRIVILEGE,
         ),
         Errno::EPERM if allowed => words(
             "refused to a user who may use it (EPERM): by a security module, \

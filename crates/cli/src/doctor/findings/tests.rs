@@ -181,6 +181,11 @@ fn container_with_the_default_filter() {
         );
         advises(&report, "/dev/userfaultfd", "--device /dev/userfaultfd");
         advises(&report, "userfaultfd(2)", "--security-opt seccomp=");
+        let advice = find(&report, "userfaultfd(2)").advice.as_deref();
+        assert_eq!(
+            advice.is_some_and(|advice| advice.contains("--cap-add SYS_PTRACE")),
+            needs_privilege
+        );
     }
 }
 
