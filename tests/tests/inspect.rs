@@ -502,3 +502,40 @@ fn faults_go_on_while_a_process_is_looked_into() {
         drop(root);
     });
 }
+
+/// Looking holds no VMO: one that is closed is gone when the call comes back, for its parent too.
+#[test]
+fn a_closed_vmo_ends_at_once_while_a_process_is_looked_into() {
+    inside(
+        "a_closed_vmo_ends_at_once_while_a_process_is_looked_into",
+        || {
+            const LOOKS: usize = 200;
+            let _listener = listen().expect("a socket");
+            // So that a look takes its time.
+            let others: Vec<Vmo> = (0..1000).map(|_| Vmo::create(1).expect("a VMO")).collect();
+            let parent = Vmo::create(bytes(2)).expect("a VMO");
+            thread::scope(|scope| {
+                let looks = scope.spawn(|| {
+                    let mut client = ourselves();
+                    for _ in 0..LOOKS {
+                        client.live().expect("an answer");
+                    }
+                });
+                while !looks.is_finished() {
+                    let options = VmoChildOptions::SNAPSHOT;
+                    let clone = parent.create_child(options, 0, bytes(2));
+                    let clone = clone.expect("a clone");
+                    for _ in 0..20 {
+                        clone.write(&[1], 0).expect("it can be written");
+                    }
+                    drop(clone);
+                    // What has clones cannot give pages back.
+                    parent
+                        .op_range(VmoOp::DECOMMIT, 0, bytes(2))
+                        .expect("it has none");
+                }
+            });
+            drop(others);
+        },
+    );
+}

@@ -361,3 +361,32 @@ fn another_user_is_refused() {
         }
     });
 }
+
+/// As after su(1), which leaves the runtime folder of whoever called it in the environment.
+#[test]
+fn a_runtime_folder_of_another_user_is_passed_over() {
+    const TEST: &str = "a_runtime_folder_of_another_user_is_passed_over";
+    if role().as_deref() == Some("after su") {
+        let error = connect(std::process::id()).expect_err("nobody listens");
+        assert!(matches!(error, Error::NotListening(_)), "{error}");
+        return;
+    }
+    inside(TEST, |folder| {
+        if !nix::unistd::Uid::effective().is_root() {
+            println!("SKIP {TEST}: not root");
+            return;
+        }
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("it is ours");
+        let ended = again(TEST, "after su", folder)
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output();
+        match ended {
+            Ok(output) => {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{errors}");
+            }
+            Err(error) => println!("SKIP {TEST}: {error}"),
+        }
+    });
+}

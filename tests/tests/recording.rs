@@ -4,6 +4,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -272,6 +274,35 @@ fn what_cannot_be_written_is_told_and_the_program_goes_on() {
         assert!(self::complaint(&output).contains(reason));
     }
     assert_eq!(fs::read(&foreign).unwrap(), b"something else");
+}
+
+/// Else whoever may start it could have it write to files of its owner's.
+#[test]
+fn a_set_user_id_program_does_not_record_by_environment() {
+    const TEST: &str = "a_set_user_id_program_does_not_record_by_environment";
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("SKIP {TEST}: not root");
+        return;
+    }
+    let recorded = Recorded::new();
+    let folder = recorded.folder.path();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.join("raised");
+    fs::copy(recorded.program(&[]).get_program(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut program = Command::new(&copy);
+    program
+        .arg("nothing")
+        .env("COWSPACE_RECORD", recorded.file());
+    let output = program.uid(65534).gid(65534).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!recorded.file().exists());
+    let complaint = complaint(&output);
+    if complaint.contains("os error") {
+        println!("SKIP {TEST}: a set-user-ID bit means nothing in that folder");
+        return;
+    }
+    assert!(complaint.contains("another user"), "{complaint}");
 }
 
 #[test]

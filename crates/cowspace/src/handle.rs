@@ -138,6 +138,13 @@ impl<O: Clone> HandleTable<O> {
         replaced
     }
 
+    /// Shows the object of each handle. With the table locked, and no object is held: one that is closed meanwhile ends at once.
+    pub(crate) fn each(&self, see: impl FnMut(&O)) {
+        let slots = self.slots.read();
+        let entries = slots.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        entries.map(|(object, _)| object).for_each(see);
+    }
+
     /// All handles at one instant.
     pub(crate) fn entries(&self) -> Vec<(u32, O, Rights)> {
         let slots = self.slots.read();

@@ -27,6 +27,7 @@ use std::mem;
 use std::path::{self, Path, PathBuf};
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -34,6 +35,7 @@ use fault_handler::{FaultRecord, monotonic_ns};
 use fault_recording::End;
 use host_memory::thread::{BareThread, standard_signals, with_blocked};
 use host_memory::{forked, process};
+use nix::unistd::{Gid, Uid};
 
 use crate::ahead;
 use crate::engine::Engine;
@@ -160,6 +162,11 @@ pub(crate) fn begin_by_environment(when: When) {
         Err(io::Error::other(
             "no thread can be made in a process that was forked after it loaded cowspace",
         ))
+    } else if is_raised() {
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the program runs with the rights of another user than the one who has started it",
+        ))
     } else {
         begin(&path, By::Environment)
     };
@@ -181,6 +188,11 @@ pub(crate) fn recorder() -> Option<Sender<FaultRecord>> {
 /// Whether this process records, or is about to.
 pub(crate) fn is_on() -> bool {
     ON.load(Ordering::Acquire)
+}
+
+/// Whether the environment is of somebody who may do less than the program: who starts one with the set-user-ID bit does not say which files it writes.
+fn is_raised() -> bool {
+    Uid::current() != Uid::effective() || Gid::current() != Gid::effective()
 }
 
 /// Whether the thread, if there is one, is this process's.
@@ -294,7 +306,14 @@ extern "C" fn end_at_exit() {
         return;
     }
     let patience = Instant::now() + EXIT_PATIENCE;
-    let mut desk = DESK.lock();
+    // Not to be waited for: a program may call exit(3) in the handler of a signal, over whoever has the lock.
+    let mut desk = loop {
+        match DESK.try_lock() {
+            Some(desk) => break desk,
+            None if Instant::now() >= patience => return,
+            None => thread::sleep(Duration::from_millis(1)),
+        }
+    };
     desk.finish = true;
     CHANGED.notify_all();
     while matches!(desk.stage, Stage::Beginning | Stage::Recording) {

@@ -104,19 +104,24 @@ pub fn connect(pid: u32) -> Result<Client, Error> {
 fn connect_at(pid: u32, owner: Uid, path: &Path) -> Result<Option<Client>, Error> {
     let io = |error| Error::Io { pid, error };
     let foreign = || Error::Foreign(path.to_string_lossy().into_owned());
+    let folder = path.parent().unwrap_or(path);
     let dialed = place::dial(path);
     if place::is_stale(&dialed) {
-        place::remove_stale(path);
+        // Of another user's folder root does not know what it will be in a moment.
+        if place::is_only_for(folder, Uid::effective()).is_ok_and(|ours| ours) {
+            place::remove_stale(path);
+        }
         return Ok(None);
     }
     let stream = match dialed {
         Ok(stream) => stream,
         Err(error) => match error.kind() {
+            // The runtime folder of whoever has called su(1), say: nobody of that user can listen in it.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidFilename => return Ok(None),
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => return Ok(None),
             _ => return Err(io(error)),
         },
     };
-    let folder = path.parent().unwrap_or(path);
     let peer = getsockopt(&stream, PeerCredentials).map_err(|errno| io(errno.into()))?;
     let is_theirs = u32::try_from(peer.pid()) == Ok(pid) && peer.uid() == owner.as_raw();
     if !is_theirs || !place::is_only_for(folder, owner).map_err(io)? {

@@ -80,8 +80,11 @@ impl Drop for Listener {
             // A forked copy has neither thread nor socket.
             return;
         }
-        *LISTENING.lock() = None;
+        // With the lock held: whoever listens next has a socket of the same name.
+        let mut listening = LISTENING.lock();
         self.0.remove_socket();
+        *listening = None;
+        drop(listening);
         // The thread may be at work: it ends when it looks. (EAGAIN: told already.)
         let _ = self.0.end.write(1);
     }
@@ -177,6 +180,7 @@ struct Connection {
 
 impl Server {
     fn run(mut self) {
+        self.await_use();
         if let Some(folder) = self.ear.path.parent() {
             place::sweep(folder);
         }
@@ -206,6 +210,19 @@ impl Server {
             }
             self.serve(&ready[1..]);
             full = self.accept().is_err();
+        }
+    }
+
+    /// Waits until the engine runs or somebody is here. A thread that was made ahead takes no lock until then, the allocator's among them: the program may fork, and its copy have an engine
+    /// of its own.
+    fn await_use(&self) {
+        while Engine::running().is_none() {
+            let mut polled = [self.ear.end.as_fd(), self.socket.as_fd()]
+                .map(|file| PollFd::new(file, PollFlags::POLLIN));
+            match poll(&mut polled, PollTimeout::from(100u8)) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                _ => return,
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What an inspection looks at, copied: the address space as it was at one instant, and each family as it was at one of its own. After that nothing is locked.
 //!
-//! No VMO is held for longer than the address space is locked, so that one that is closed meanwhile ends at once.
+//! No VMO is held, so that one that is closed meanwhile ends at once: its parent may count on having no child any more, and whoever unmaps it on having been its last.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -115,12 +115,11 @@ pub(super) struct RegionSnapshot {
 impl Snapshot {
     pub(super) fn take(engine: &'static Engine, look: Look) -> Result<Snapshot, Status> {
         let mut seen = Seen::default();
-        let handles = engine.handles.entries();
-        for (_, object, _) in &handles {
+        engine.handles.each(|object| {
             if let Object::Vmo(vmo) = object {
                 seen.vmo(vmo).handles += 1;
             }
-        }
+        });
         let space = engine.space();
         for mapping in space.mappings() {
             let vmo = seen.vmo(mapping.vmo());
@@ -147,8 +146,6 @@ impl Snapshot {
         });
         let maps = maps.collect();
         drop(space);
-        // VMOs may end here.
-        drop(handles);
 
         let mut snapshot = Snapshot {
             maps,

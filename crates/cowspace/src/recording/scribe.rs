@@ -265,16 +265,20 @@ impl Scribe {
     fn end(mut self) -> io::Result<End> {
         let handler = self.engine.started_tracer().map(|tracer| &tracer.handler);
         if let Some(handler) = handler {
+            // It may have started since the last look.
+            self.attach();
             handler.stop_recording();
         }
         self.round()?;
         let counted = handler.map(|handler| handler.stats()).unwrap_or_default();
-        let since = |now: u64, before: u64| now.saturating_sub(before);
+        let since = |count: fn(&Stats) -> u64| count(&counted).saturating_sub(count(&self.before));
+        // Whatever has become of it, a record that is not in the file is lost.
+        let made = since(|stats| stats.recorded + stats.records_dropped);
         let end = End {
             at_ns: monotonic_ns(),
             recorded: self.recorded,
-            lost: since(counted.records_dropped, self.before.records_dropped),
-            cost_ns: since(counted.record_cost_ns, self.before.record_cost_ns),
+            lost: made.saturating_sub(self.recorded),
+            cost_ns: since(|stats| stats.record_cost_ns),
         };
         self.writer.write(&Message::End(end))?;
         Ok(end)
