@@ -111,7 +111,12 @@ mod tests {
         let retry = |_: &Fault, install: Installer<'_>| -> Outcome { install.retry() };
         let threads = SleepingThreads::start().unwrap();
         let handler = threads
-            .serve_on(served.clone(), Arc::new(Answer(retry)), Options::default())
+            .serve_on(
+                served.clone(),
+                Arc::new(Answer(retry)),
+                Options::default(),
+                None,
+            )
             .unwrap();
         handler.stats();
         handler.stop();

@@ -668,6 +668,22 @@ fn records_beyond_the_capacity_are_counted() {
     assert_eq!(records.iter().count(), 1);
 }
 
+/// So the place that is to be filled is never the one that somebody has begun to take from.
+#[test]
+fn one_place_of_the_recorders_channel_stays_empty() {
+    let fake = Fake::new([]);
+    let handler = spawn(&fake, copy);
+    let (recorder, records) = crossbeam_channel::bounded(3);
+    handler.record_to(recorder);
+    for ended in [5, 10] {
+        fake.fault(FaultKind::Missing, PAGE..PAGE + 5);
+        while handler.stats().all.counts.total() < ended {}
+        assert_eq!(records.try_iter().count(), 2);
+    }
+    let stats = handler.stop();
+    assert_eq!((stats.recorded, stats.records_dropped), (4, 6));
+}
+
 #[test]
 fn stop_without_a_fault() {
     let fake = Fake::new([]);

@@ -108,13 +108,16 @@ impl FaultHandler {
     ///
     /// Waits like [`FaultHandler::stats`].
     pub fn record(&self, capacity: usize) -> Receiver<FaultRecord> {
-        let (recorder, records) = bounded(capacity.max(1));
+        // One place stays empty.
+        let (recorder, records) = bounded(capacity.max(1).saturating_add(1));
         self.set_recorder(Some(recorder), Readers::Wait);
         records
     }
 
     /// The same to a channel that is there already, and in which nobody waits: who takes the records looks now and then. Then no record costs a waking, and the handler thread never asks for its
     /// own identity, for which the standard library calls `malloc`: the program's, which may live in memory that the handler serves.
+    ///
+    /// One place of the channel stays empty, so that sending never waits for who is just taking a record: one receiver, no more.
     pub fn record_to(&self, recorder: Sender<FaultRecord>) {
         self.set_recorder(Some(recorder), Readers::Poll);
     }

@@ -394,9 +394,10 @@ impl Server {
             resolve_ns: resolved_ns.saturating_sub(begun_ns + recording_ns),
             install_ns,
         };
-        match recorder.try_send(record) {
-            Ok(()) => self.meter.recorded += 1,
-            Err(_) => self.meter.records_dropped += 1,
+        if send(recorder, record) {
+            self.meter.recorded += 1;
+        } else {
+            self.meter.records_dropped += 1;
         }
         self.meter.record_cost_ns += monotonic_ns().saturating_sub(ended_ns);
     }
@@ -439,6 +440,15 @@ impl Server {
             self.let_go(pending);
         }
     }
+}
+
+/// Sends a record if there is room for it and for one more. Never waits.
+///
+/// The one more is for whoever takes records: of a full channel the place that is next to be filled is the one that he has just begun to take from, and if he has no CPU then, or is stopped with
+/// all threads, sending would go round and round until he goes on.
+fn send(recorder: &Recorder, record: FaultRecord) -> bool {
+    let has_room = |places| recorder.len() + 1 < places;
+    recorder.capacity().is_none_or(has_room) && recorder.try_send(record).is_ok()
 }
 
 /// An empty ring whose memory is there. What is only allocated is had page by page at the first touch: at a time when there may be none, which is just when faults are put off, and then the

@@ -130,8 +130,8 @@ fn check(snapshot: &[u8], least: &[u64]) -> Vec<u64> {
 /// # Panics
 ///
 /// If one of them is no consistent cut, or a write was lost.
-pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: usize) {
-    cuts(shape, policy, snapshots, &[], 0);
+pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: u32) {
+    cuts(shape, policy, snapshots as usize, &[], 0);
 }
 
 /// The same with first clones alone, of so many memories, each of them large: its file is sealed while threads go on.
@@ -139,7 +139,7 @@ pub fn snapshots_are_consistent_cuts(shape: Shape, policy: Policy, snapshots: us
 /// # Panics
 ///
 /// If one of them is no consistent cut, or a write was lost.
-pub fn first_snapshots_are_consistent_cuts(shape: Shape, policy: Policy, memories: usize) {
+pub fn first_snapshots_are_consistent_cuts(shape: Shape, policy: Policy, memories: u32) {
     for _ in 0..memories {
         cuts(shape, policy, 2, &[], LARGE);
     }

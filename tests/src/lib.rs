@@ -5,8 +5,10 @@
 pub mod c_library;
 pub mod consistent_cut;
 pub mod family;
+pub mod limits;
 pub mod model;
 pub mod processes;
+pub mod rung;
 pub mod runner;
 pub mod zircon;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use cowspace_tests::c_library::{Language, Library, compiler, sources};
+use cowspace_tests::limits::has_descriptors;
 use fault_recording::Ended;
 use host_memory::probe::Probe;
 
@@ -84,6 +85,9 @@ fn ends_well(mut command: Command) -> bool {
 }
 
 fn lives_on_vmos(linked: Linked) {
+    if !has_descriptors("malloc on VMOs", 1024) {
+        return;
+    }
     let Some(library) = Library::installed() else {
         return;
     };
@@ -115,6 +119,9 @@ fn malloc_lives_on_vmos_of_a_library_that_was_opened() {
 /// On machines that lack what tracing needs, or some of it.
 #[test]
 fn malloc_lives_on_vmos_of_lesser_machines() {
+    if !has_descriptors("malloc on VMOs", 1024) {
+        return;
+    }
     let Some(library) = Library::installed() else {
         return;
     };

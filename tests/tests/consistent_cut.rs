@@ -10,12 +10,13 @@ use cowspace_tests::consistent_cut::{
 };
 use proptest::prelude::*;
 use proptest::sample::select;
+use test_share::share;
 
 macro_rules! cuts {
     ($($name:ident: $shape:ident, $policy:ident;)*) => {
         $(#[test]
         fn $name() {
-            snapshots_are_consistent_cuts(Shape::$shape, Policy::$policy, 150);
+            snapshots_are_consistent_cuts(Shape::$shape, Policy::$policy, share(150));
         })*
     };
 }
@@ -35,7 +36,7 @@ macro_rules! first_cuts {
     ($($name:ident: $shape:ident, $policy:ident;)*) => {
         $(#[test]
         fn $name() {
-            first_snapshots_are_consistent_cuts(Shape::$shape, Policy::$policy, 30);
+            first_snapshots_are_consistent_cuts(Shape::$shape, Policy::$policy, share(30));
         })*
     };
 }
@@ -49,7 +50,7 @@ first_cuts! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: share(12), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Writes, transfers, other permissions and mappings beside the writers' pages do not disturb them, nor they those.
     #[test]

@@ -10,6 +10,7 @@ use std::thread;
 use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::access::Volatile;
+use test_share::share;
 
 /// splitmix64: every run is the same.
 struct Dice(u64);
@@ -303,7 +304,7 @@ fn clones_while_threads_store_are_prefixes() {
                 }
             });
         }
-        for _ in 0..150 {
+        for _ in 0..share(150) {
             let clone = mapped.snapshot();
             for first in (0..THREADS).map(|number| number * EACH) {
                 let words: Vec<u64> = (first..first + EACH).map(|at| word(&clone, at)).collect();
@@ -341,16 +342,17 @@ fn layers_of_a_chain_stay_few() {
         return assert!(alone.expect("it can be run").success());
     }
     const PAGES: usize = 2048;
-    const ROUNDS: u64 = 400;
     /// As many as are left before the engine looks for some to merge, and one of each size.
     const FEW: usize = 48;
+    // As many as there may be layers, and as many again.
+    let rounds = u64::from(share(400)).max(2 * FEW as u64);
     let before = descriptors();
     for clone_goes_on in [false, true] {
         let mut mapped = Mapped::new(PAGES, Policy::Traced);
         let mut now = vec![0; PAGES];
         let mut held = mapped.snapshot();
         let mut dice = Dice(3);
-        for round in 1..ROUNDS {
+        for round in 1..rounds {
             for _ in 0..16 {
                 let at = dice.below(PAGES);
                 now[at] = round;

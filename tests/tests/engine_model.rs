@@ -6,9 +6,10 @@ use cowspace::Policy;
 use cowspace_tests::model::{Looks, World, programs};
 use cowspace_tests::page;
 use proptest::prelude::*;
+use test_share::share;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 800, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: share(800), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn traced_mappings_show_what_the_model_shows(program in programs(80)) {

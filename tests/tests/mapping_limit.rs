@@ -4,56 +4,13 @@
 #![forbid(unsafe_code)]
 
 use cowspace::{Policy, Status, Vmar, VmarFlags, VmarOp, Vmo, VmoChildOptions};
+use cowspace_tests::limits::{Comb, mapping_limit};
 use cowspace_tests::zircon::{can_read, can_write};
 use cowspace_tests::{RW, memory, page, unmap};
 
 const READ: VmarFlags = VmarFlags::PERM_READ;
 /// Enough that a first clone sets the mapping aside, or would like to.
 const PAGES: usize = 600;
-
-/// A mapping with each other page read-only: each is a kernel's mapping of its own.
-struct Comb {
-    addr: usize,
-    pages: usize,
-    /// Pages that were made read-only so far are those at odd indices below it.
-    next: usize,
-}
-
-impl Comb {
-    fn new(pages: usize) -> Comb {
-        let vmo = Vmo::create((pages * page()) as u64).expect("a VMO costs nothing");
-        let addr = Vmar::root_self()
-            .map_with_policy(0, &vmo, 0, pages * page(), RW, Policy::Native)
-            .expect("a mapping");
-        Comb {
-            addr,
-            pages,
-            next: 1,
-        }
-    }
-
-    /// Takes all mappings that the process has left.
-    fn fill(&mut self) {
-        while self.next < self.pages {
-            match Vmar::root_self().protect(self.addr + self.next * page(), page(), READ) {
-                Ok(()) => self.next += 2,
-                Err(status) => {
-                    assert_eq!(status, Status::NO_MEMORY);
-                    return;
-                }
-            }
-        }
-        panic!("the limit is above {} mappings", self.pages);
-    }
-
-    /// Gives two mappings back.
-    fn ease(&mut self) {
-        self.next -= 2;
-        Vmar::root_self()
-            .protect(self.addr + self.next * page(), page(), RW)
-            .expect("mappings can be merged");
-    }
-}
 
 /// The memory of one kind whose snapshot, second mapping and unmapping are tried.
 struct Subject {
@@ -208,10 +165,7 @@ fn several_at_once(comb: &mut Comb, what: &str, policy: Policy) {
 
 #[test]
 fn nothing_is_lost_at_the_limit_of_mappings() {
-    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .ok()
-        .and_then(|limit| limit.trim().parse::<usize>().ok());
-    let Some(limit) = limit.filter(|limit| *limit <= 1 << 18) else {
+    let Some(limit) = mapping_limit() else {
         println!("SKIP the limit of mappings: vm.max_map_count is too high to reach");
         return;
     };
@@ -287,7 +241,7 @@ fn nothing_is_lost_at_the_limit_of_mappings() {
                 || root.unmap(mapped, len),
             );
             several_at_once(&mut comb, &what, policy);
-            unmap(comb.addr, comb.pages * page());
+            drop(comb);
             let mut bytes = [0; 8];
             child.read(&mut bytes, 0).expect("a read");
             assert_eq!(u64::from_ne_bytes(bytes), 7);

@@ -8,7 +8,6 @@
 use std::fs;
 use std::io::{self, IoSliceMut, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use cowspace::{Policy, Status, Vmar, Vmo, VmoChildOptions};
+use cowspace_tests::limits::{MemoryGroup, join_memory_group};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::memfd::MemFd;
 use host_memory::probe::{Probe, Support};
@@ -35,55 +35,43 @@ const PAGES: usize = 1024;
 /// A page table has room for more pages than this, on every machine.
 const TABLE: usize = 256;
 
-/// A memory cgroup, removed in the end.
-struct Group(PathBuf);
-
-impl Group {
-    /// `Err` says what is missing for it.
-    fn new(name: &str) -> Result<Group, String> {
-        let says = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        let controller = Path::new("/sys/fs/cgroup/memory");
-        if !controller.join("memory.oom_control").exists() {
-            return Err("no memory controller of cgroup v1".into());
-        }
-        let group = Group(controller.join(format!("cowspace-test-{}-{name}", std::process::id())));
-        fs::create_dir(&group.0).map_err(says("no cgroup can be made"))?;
-        group
-            .set("memory.limit_in_bytes", LIMIT)
-            .map_err(says("no limit can be set"))?;
-        group
-            .set("memory.oom_control", 1)
-            .map_err(says("the limit would kill"))?;
-        Ok(group)
-    }
-
-    fn set(&self, file: &str, value: usize) -> io::Result<()> {
-        fs::write(self.0.join(file), value.to_string())
-    }
+/// What a test needs that not every machine has.
+#[derive(Clone, Copy, PartialEq)]
+enum Needs {
+    Traced,
+    /// Without poison a page that cannot be had is the end of the process; and without write protection a file that is mapped has all pages, so that none needs memory.
+    Poison,
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Its one process was waited for. If it was not made there is nothing to remove.
-        let _ = fs::remove_dir(&self.0);
+impl Needs {
+    /// What is missing for it.
+    fn missing(self) -> Option<String> {
+        let probe = Probe::get();
+        let poison = [probe.poison, probe.write_tracking];
+        let needed = [probe.traced]
+            .into_iter()
+            .chain(poison.into_iter().filter(|_| self == Needs::Poison));
+        needed.into_iter().find_map(|support| match support {
+            Support::Yes => None,
+            Support::No(reason) => Some(reason.to_string()),
+        })
     }
 }
 
 /// Runs `body` in a process with the limit, and gives how that ended.
-fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
+fn limited(test: &str, needs: Needs, body: impl FnOnce()) -> Option<std::process::Output> {
     if let Some(group) = std::env::var_os(GROUP) {
         // Should the test be killed, nobody else would end this process.
         set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal can be asked for");
-        fs::write(Path::new(&group).join("cgroup.procs"), "0")
-            .expect("a process can join a cgroup");
+        join_memory_group(&group);
         body();
         return None;
     }
-    if let Support::No(reason) = Probe::get().traced {
+    if let Some(reason) = needs.missing() {
         println!("SKIP {test}: {reason}");
         return None;
     }
-    let group = match Group::new(test) {
+    let group = match MemoryGroup::new(test, LIMIT).and_then(MemoryGroup::without_killing) {
         Ok(group) => group,
         Err(reason) => {
             println!("SKIP {test}: {reason}");
@@ -96,7 +84,7 @@ fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
     let mut command = Command::new(program);
     command
         .args([test, "--exact", "--nocapture"])
-        .env(GROUP, &group.0)
+        .env(GROUP, group.folder())
         // To print one takes memory.
         .env("RUST_BACKTRACE", "0");
     // Who waits for memory waits for ever. Should the process do that, it gets some, and the test fails.
@@ -107,9 +95,7 @@ fn limited(test: &str, body: impl FnOnce()) -> Option<std::process::Output> {
             let timeout =
                 end.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout);
             if timeout {
-                group
-                    .set("memory.limit_in_bytes", usize::MAX >> 1)
-                    .expect("a limit can be lifted");
+                group.lift();
             }
             !timeout
         });
@@ -347,18 +333,22 @@ fn assert_passed(output: Option<std::process::Output>) {
 
 #[test]
 fn a_private_page() {
-    assert_passed(limited("a_private_page", || fails_without_a_signal(1)));
+    assert_passed(limited("a_private_page", Needs::Poison, || {
+        fails_without_a_signal(1)
+    }));
 }
 
 #[test]
 fn a_page_of_a_file() {
-    assert_passed(limited("a_page_of_a_file", || fails_without_a_signal(2)));
+    assert_passed(limited("a_page_of_a_file", Needs::Poison, || {
+        fails_without_a_signal(2)
+    }));
 }
 
 /// A load of the program itself ends it.
 #[test]
 fn a_load_gets_sigbus() {
-    let output = limited("a_load_gets_sigbus", || {
+    let output = limited("a_load_gets_sigbus", Needs::Poison, || {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).expect("no core file");
         let (_clone, addresses) = clone_mapped(2);
         let ballast = ballast();
@@ -376,32 +366,36 @@ fn a_load_gets_sigbus() {
 /// To freeze is a favour: where there is no room for one huge page more, all else is done.
 #[test]
 fn freezing_without_room_for_a_huge_page() {
-    let output = limited("freezing_without_room_for_a_huge_page", || {
-        let len = LIMIT / 2;
-        for policy in [Policy::Native, Policy::Traced] {
-            let vmo = Vmo::create(len as u64).expect("a VMO");
-            let addr = Vmar::root_self()
-                .map_with_policy(0, &vmo, 0, len, RW, policy)
-                .expect("a mapping");
-            let mapped = memory(addr, len);
-            let number = |at: usize| (at / page() + 1) as u64;
-            (0..len)
-                .step_by(page())
-                .for_each(|at| mapped.store_u64(at, number(at)));
-            let (ballast, bytes) = (ballast(), vec![1; page()]);
-            exhaust(&ballast, &bytes);
-            // Half a huge page, for what freezing needs besides.
-            ballast.punch(0..1 << 20).expect("giving memory back");
-            let frozen = Vmar::root_self().freeze(addr, len).expect("frozen");
-            assert_eq!(frozen.bytes, len as u64, "{policy:?}");
-            drop(ballast);
-            for at in (0..len).step_by(page()) {
-                assert_eq!(mapped.load_u64(at), number(at), "{policy:?}");
+    let output = limited(
+        "freezing_without_room_for_a_huge_page",
+        Needs::Traced,
+        || {
+            let len = LIMIT / 2;
+            for policy in [Policy::Native, Policy::Traced] {
+                let vmo = Vmo::create(len as u64).expect("a VMO");
+                let addr = Vmar::root_self()
+                    .map_with_policy(0, &vmo, 0, len, RW, policy)
+                    .expect("a mapping");
+                let mapped = memory(addr, len);
+                let number = |at: usize| (at / page() + 1) as u64;
+                (0..len)
+                    .step_by(page())
+                    .for_each(|at| mapped.store_u64(at, number(at)));
+                let (ballast, bytes) = (ballast(), vec![1; page()]);
+                exhaust(&ballast, &bytes);
+                // Half a huge page, for what freezing needs besides.
+                ballast.punch(0..1 << 20).expect("giving memory back");
+                let frozen = Vmar::root_self().freeze(addr, len).expect("frozen");
+                assert_eq!(frozen.bytes, len as u64, "{policy:?}");
+                drop(ballast);
+                for at in (0..len).step_by(page()) {
+                    assert_eq!(mapped.load_u64(at), number(at), "{policy:?}");
+                }
+                let again = Vmar::root_self().freeze(addr, len).expect("frozen");
+                assert!(again.huge_bytes >= frozen.huge_bytes, "{policy:?}");
+                unmap(addr, len);
             }
-            let again = Vmar::root_self().freeze(addr, len).expect("frozen");
-            assert!(again.huge_bytes >= frozen.huge_bytes, "{policy:?}");
-            unmap(addr, len);
-        }
-    });
+        },
+    );
     assert_passed(output);
 }

@@ -10,6 +10,7 @@ use std::thread;
 use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::{RW, bytes_at, memory, page, unmap};
 use host_memory::process::StillCopy;
+use test_share::share;
 
 const SNAPSHOT: VmoChildOptions = VmoChildOptions::SNAPSHOT;
 
@@ -50,7 +51,7 @@ fn a_write_by_call_during_a_snapshot_is_in_one_of_the_two() {
             }
         });
         let _stop = StopOnDrop(&stop);
-        for _ in 0..3000 {
+        for _ in 0..share(3000) {
             let before = newest.load(Ordering::Acquire);
             let clone = parent
                 .create_child(SNAPSHOT, 0, page() as u64)
@@ -71,7 +72,7 @@ fn a_write_by_call_while_a_clone_is_mapped(policy: Policy) {
     let parent = vmo(2);
     parent.write(&[1; 16], 0).expect("a write");
     let start = Barrier::new(2);
-    for round in 0..1500_u64 {
+    for round in 0..u64::from(share(1500)) {
         let clone = parent
             .create_child(SNAPSHOT, 0, 2 * page() as u64)
             .expect("a clone");
@@ -129,7 +130,7 @@ fn a_first_write_to_a_page_that_was_read_is_cut_in_order(committed: usize) {
         .op_range(VmoOp::COMMIT, 0, (committed * page()) as u64)
         .expect("memory");
     let root = Vmar::root_self();
-    for _ in 0..300 {
+    for _ in 0..share(300) {
         let clone = source
             .create_child(SNAPSHOT, 0, len as u64)
             .expect("a clone");
@@ -191,7 +192,7 @@ fn a_first_snapshot_of_two_writable_pieces_is_one_instant() {
     const PAGES: usize = 16;
     let len = (PAGES + 2) * page();
     let root = Vmar::root_self();
-    for round in 0..150 {
+    for round in 0..share(150) {
         let source = vmo(PAGES + 2);
         let addr = root
             .map_with_policy(0, &source, 0, len, RW, Policy::Native)
@@ -323,7 +324,7 @@ fn first_calls_of_many_threads_at_once() {
         return;
     }
     // Each process starts its engine once.
-    for _ in 0..40 {
+    for _ in 0..share(40) {
         let output = Command::new(std::env::current_exe().expect("a program"))
             .args(["first_calls_of_many_threads_at_once", "--exact"])
             .env(CHILD, "1")

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cowspace::{Policy, Status, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::{RW, memory, page, unmap};
+use test_share::share;
 
 const THREADS: usize = 4;
 const PAGES: usize = 80;
@@ -21,7 +22,7 @@ const PAGES: usize = 80;
 const MEMBERS: usize = 3;
 const CLONES: usize = 8;
 const MAPPINGS: usize = 3;
-const ROUNDS: u64 = 400;
+const ROUNDS: u32 = 400;
 
 /// A VMO that all threads change.
 struct Member {
@@ -490,7 +491,7 @@ fn stress(policy: Option<Policy>, seed: u64) {
     let rounds = std::env::var("COWSPACE_STRESS_ROUNDS")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(ROUNDS);
+        .unwrap_or_else(|| share(ROUNDS));
     let root = Vmo::create(at(PAGES)).expect("a VMO");
     let zeros = vec![0; PAGES];
     let clone = || snapshot(&root);

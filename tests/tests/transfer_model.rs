@@ -7,6 +7,7 @@ use cowspace::{Policy, TransferDataOptions, Vmo, VmoChildOptions, VmoOp, VmoOpti
 use cowspace_tests::zircon::{Region, bytes, firsts, put};
 use cowspace_tests::{RW, memory, page};
 use proptest::prelude::*;
+use test_share::share;
 
 /// VMOs are up to so many pages large.
 const MOST: usize = 10;
@@ -347,7 +348,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: share(500), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn with_traced_mappings(program in prop::collection::vec(op(), 1..40)) {

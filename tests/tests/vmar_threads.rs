@@ -9,12 +9,13 @@ use std::thread;
 use cowspace::{Policy, Status, VmarFlags, VmarOp, Vmo, VmoChildOptions};
 use cowspace_tests::zircon::{Region, bytes, can_read, can_write};
 use cowspace_tests::{RW, memory, page};
+use test_share::share;
 
 const CHANGERS: usize = 4;
 /// Pages of each changing thread. They lie between those of the others, so that the kernel cuts and merges its areas
 /// all the time.
 const PAGES: usize = 12;
-const ROUNDS: usize = 1_500;
+const ROUNDS: u32 = 1_500;
 /// Behind the pages that change: two counters of the storing thread.
 const COUNTERS: usize = CHANGERS * PAGES;
 
@@ -147,7 +148,7 @@ impl Changer<'_> {
     }
 
     fn run(mut self) {
-        for _ in 0..ROUNDS {
+        for _ in 0..share(ROUNDS) {
             let which = self.numbers.below(PAGES);
             match self.numbers.below(8) {
                 0 => self.map(which, false),

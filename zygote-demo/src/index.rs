@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 const CHUNK: usize = 512;
 
 /// How many pages the [touch area](Index::touch) has.
-const TOUCH_PAGES: usize = 256;
+pub(crate) const TOUCH_PAGES: usize = 256;
 
 /// One place where a word stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -97,6 +97,8 @@ fn turn_of(round: u32, length: u32) -> u32 {
 mod tests {
     use super::*;
 
+    use host_memory::page::page_size;
+
     use crate::state::State;
     use crate::text;
 
@@ -153,7 +155,8 @@ mod tests {
             let words = (0..2000).map(|number| format!("word{}", number % 300));
             index::of(&mut heap).unwrap().add(name, words).unwrap();
         }
-        let target = 8 << 20;
+        // The touch area is so many pages, however large they are; what is added to it is the same everywhere.
+        let target = index::TOUCH_PAGES * page_size() + (7 << 20);
         let mut told = Vec::new();
         pad(&mut heap, target, |done| told.push(done)).unwrap();
         let done = heap.allocated();

@@ -21,8 +21,8 @@ use machine::Machine;
 /// cannot run.
 ///
 /// The answers hold for the user, the container and the environment it is run in. COWSPACE_DISABLE
-/// (a comma list of uffd, wp, minor, poison, pagemap-scan, dontunmap, collapse) hides features from cowspace,
-/// and so from this.
+/// (a comma list of uffd, dev-userfaultfd, kernel-faults, wp, continue-wp, minor, poison,
+/// pagemap-scan, dontunmap, collapse, force) hides features from cowspace, and so from this.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Print one JSON document instead of text

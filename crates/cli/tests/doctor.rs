@@ -8,11 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use cowspace_tests::rung::{NOBODY, Place};
 use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
 use serde_json::Value;
 
 const DOCTOR: &str = env!("CARGO_BIN_EXE_cowspace");
-const NOBODY: u32 = 65534;
 
 fn doctor() -> Command {
     doctor_at(Path::new(DOCTOR))
@@ -169,6 +169,7 @@ fn each_hidden_feature_is_off() {
     let all = report(&mut doctor());
     for (word, name) in [
         ("wp", "write tracking"),
+        ("continue-wp", "write tracking"),
         ("poison", "UFFDIO_POISON"),
         ("pagemap-scan", "PAGEMAP_SCAN"),
     ] {
@@ -185,6 +186,18 @@ fn each_hidden_feature_is_off() {
 }
 
 #[test]
+fn each_hidden_way_is_off() {
+    let masked = report(doctor().env("COWSPACE_DISABLE", "kernel-faults"));
+    assert_eq!(masked["verdict"], "native");
+    assert_eq!(finding(&masked, "/dev/userfaultfd")["state"], "off");
+    assert_eq!(finding(&masked, "userfaultfd(2)")["state"], "off");
+    let masked = report(doctor().env("COWSPACE_DISABLE", "dev-userfaultfd"));
+    assert_eq!(finding(&masked, "/dev/userfaultfd")["state"], "off");
+    let syscall = &finding(&masked, "userfaultfd(2)")["state"];
+    assert_eq!(masked["verdict"] == "traced", *syscall == "ok", "{masked}");
+}
+
+#[test]
 fn without_privilege() {
     if !is_root() {
         println!("SKIP doctor for an unprivileged user: needs root, to become one");
@@ -194,15 +207,131 @@ fn without_privilege() {
     let report = report(doctor_at(&program).uid(NOBODY).gid(NOBODY).current_dir("/"));
     assert_eq!(report["machine"]["uid"], NOBODY);
     assert_eq!(report["machine"]["sys_ptrace"], false);
-    let everybody = report["machine"]["unprivileged_userfaultfd"] == true;
-    let device_open = finding(&report, "/dev/userfaultfd")["state"] == "ok";
-    if everybody || device_open {
-        println!("SKIP the words for an unprivileged user: here userfaultfd is for everybody");
+    words_for_an_ordinary_user(
+        &report,
+        "needs CAP_SYS_PTRACE, which this user does not have",
+    );
+}
+
+/// Whether everybody may trace is the system's setting, and not ours to change.
+fn words_for_an_ordinary_user(report: &Value, closed: &str) {
+    let syscall = finding(report, "userfaultfd(2)");
+    let here = syscall["here"].as_str().expect("words");
+    if report["machine"]["unprivileged_userfaultfd"] == true {
+        println!("SKIP what an ordinary user lacks: vm.unprivileged_userfaultfd is 1");
+        assert_eq!(syscall["state"], "ok");
+        assert!(here.contains("allowed to everybody"), "{syscall}");
+        return;
+    }
+    println!("SKIP what everybody may: vm.unprivileged_userfaultfd is 0");
+    assert_eq!(syscall["state"], "no");
+    assert!(here.contains(closed), "{syscall}");
+    if finding(report, "/dev/userfaultfd")["state"] == "ok" {
+        assert_eq!(report["verdict"], "traced");
         return;
     }
     assert_eq!(report["verdict"], "native");
-    assert_eq!(finding(&report, "userfaultfd(2)")["state"], "no");
-    assert!(finding(&report, "traced mode")["lost"].is_string());
+    assert!(
+        report["summary"]
+            .as_str()
+            .is_some_and(|summary| summary.contains(closed)),
+        "{report}"
+    );
+    assert!(finding(report, "traced mode")["lost"].is_string());
+    let advice = syscall["advice"].as_str().unwrap_or_default();
+    assert!(
+        advice.contains("vm.unprivileged_userfaultfd=1"),
+        "{syscall}"
+    );
+}
+
+/// Root there, and a user without privilege outside, which is what the kernel asks for.
+#[test]
+fn as_root_of_a_user_namespace() {
+    let (_folder, program) = copy_for_everybody();
+    let in_a_namespace = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user"]).arg(program);
+        command.env_remove("COWSPACE_DISABLE").current_dir("/");
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    };
+    match in_a_namespace(Path::new("true")).output() {
+        Ok(output) if output.status.success() => {}
+        refused => {
+            println!("SKIP doctor in a user namespace: {refused:?}");
+            return;
+        }
+    }
+    let report = report(in_a_namespace(&program).arg("doctor"));
+    assert_eq!(report["machine"]["uid"], 0);
+    assert_eq!(report["machine"]["sys_ptrace"], true);
+    assert_eq!(report["machine"]["user_namespace"], true);
+    words_for_an_ordinary_user(&report, "which this user has in a user namespace only");
+    let device = finding(&report, "/dev/userfaultfd");
+    if report["verdict"] == "native" && report["machine"]["device"].is_object() {
+        let advice = device["advice"].as_str().unwrap_or_default();
+        assert!(advice.contains("as the host's root"), "{device}");
+    }
+}
+
+/// With the system calls, the capabilities and the devices that a container has by default.
+#[test]
+fn in_a_container() {
+    let report = match Place::Container.in_a_thread(|| report(&mut doctor())) {
+        Ok(report) => report,
+        Err(lack) => {
+            println!("SKIP doctor in a container: {lack}");
+            return;
+        }
+    };
+    assert_eq!(report["verdict"], "native");
+    assert_eq!(report["machine"]["uid"], 0);
+    assert_eq!(report["machine"]["sys_ptrace"], false);
+    assert_eq!(report["machine"]["seccomp_filter"], true);
+    assert_eq!(report["machine"]["device"], Value::Null);
+    let has = |name: &str, field: &str, words: &str| {
+        let finding = finding(&report, name);
+        let said = finding[field].as_str().unwrap_or_default();
+        assert!(said.contains(words), "{words:?} is not in {finding}");
+    };
+    has("userfaultfd(2)", "here", "refused by a seccomp filter");
+    has("userfaultfd(2)", "advice", "--security-opt seccomp=");
+    has("/dev/userfaultfd", "here", "not there");
+    if !report["kernel"]
+        .as_str()
+        .is_some_and(|release| release.starts_with("5."))
+    {
+        has("/dev/userfaultfd", "advice", "--device /dev/userfaultfd");
+    }
+    has("traced mode", "lost", "page faults are not seen");
+    for name in ["memfd sealing", "address space"] {
+        assert_eq!(finding(&report, name)["state"], "ok", "{name}");
+    }
+}
+
+#[test]
+fn with_few_files() {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -n 64 && exec \"$0\" doctor \"$@\"", DOCTOR])
+        .env_remove("COWSPACE_DISABLE");
+    let few = report(&mut shell);
+    let files = finding(&few, "open files");
+    assert_eq!(files["state"], "low");
+    let here = files["here"].as_str().expect("words");
+    assert!(here.starts_with("64 files may be open"), "{files}");
+    // Of the two limits the one that counts: cowspace raises the other to it.
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -Sn 64 && exec \"$0\" doctor \"$@\"", DOCTOR])
+        .env_remove("COWSPACE_DISABLE");
+    assert_eq!(
+        finding(&report(&mut shell), "open files"),
+        finding(&report(&mut doctor()), "open files")
+    );
 }
 
 #[test]

@@ -199,20 +199,22 @@ impl Engine {
     }
 
     /// Copies the private pages of a mapping that is about to end to a file, for [`Self::keep_saved`]. Until then
-    /// nothing has changed but that the mapping has no permissions any more.
+    /// nothing has changed but that the mapping can only be read.
     pub(crate) fn save_private(
         &self,
         vmo: &VmObject,
         range: HostRange,
     ) -> Result<SavedPages, Status> {
         let file = new_file(range.len() as u64)?;
-        // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already.
+        let state = vmo.family.lock();
+        let policy = state.pages(vmo.memory).only_region().policy;
+        // Whoever still stores here is late, and gets SIGSEGV as if the range were unmapped already. To be read is what we need, and not every kernel lets us read past permissions.
         self.reservation
-            .protect(range, Prot::empty())
+            .protect(range, Prot::READ)
             .map_err(no_memory("taking permissions away"))?;
+        drop(state);
         let mut changed = Vec::new();
-        self.pagemap
-            .scan_private_unprotected(range, |part| push_range(&mut changed, part))
+        self.scan_stored(policy, range, |part| push_range(&mut changed, part))
             .map_err(no_memory("scanning a mapping"))?;
         let mut changed = self.stored(&vmo.family, vmo.memory, changed)?;
         self.copy_out(range, &changed, &file)?;
@@ -315,10 +317,13 @@ impl Engine {
 
     /// Private home, kernel alone: all private pages are copied while the world stands still.
     fn cut_private_stopped(&self, family: &Family, memory: MemoryId) -> Result<(), Status> {
-        let range = family.lock().pages(memory).only_region().range;
+        let state = family.lock();
+        let region = state.pages(memory).only_region();
+        let (range, policy) = (region.range, region.policy);
+        drop(state);
         let file = new_file(range.len() as u64)?;
         let stopped = self.stop_world()?;
-        let copied = self.copy_private(range, &file);
+        let copied = self.copy_private(range, policy, &file);
         drop(stopped);
         let file = WideFile::from(file);
         let mut state = family.lock();
@@ -403,13 +408,14 @@ impl Engine {
     ) -> Result<(), Status> {
         let pieces = self.pieces_of(space, family, memory);
         let state = family.lock();
-        let range = state.pages(memory).only_region().range;
+        let region = state.pages(memory).only_region();
+        let (range, policy) = (region.range, region.policy);
         let file = WideFile::from(new_file(range.len() as u64)?);
         state.copy_layers(memory, &file)?;
         drop(state);
         let (to, _) = file.at(0).map_err(no_memory("making a file"))?;
         let stopped = self.stop_world()?;
-        let copied = self.copy_private(range, to);
+        let copied = self.copy_private(range, policy, to);
         let mapped = copied.and_then(|_| {
             for (index, piece) in pieces.iter().enumerate() {
                 match self.map_piece(piece, &file) {
@@ -618,10 +624,15 @@ impl Engine {
     }
 
     /// Copies all private pages of a region that may have changed since the last cut; says if there were any. Allocates nothing.
-    fn copy_private(&self, region: HostRange, file: &MemFd) -> std::io::Result<bool> {
+    fn copy_private(
+        &self,
+        region: HostRange,
+        policy: Policy,
+        file: &MemFd,
+    ) -> std::io::Result<bool> {
         let mut any = false;
         let mut result = Ok(());
-        self.pagemap.scan_private_unprotected(region, |part| {
+        self.scan_stored(policy, region, |part| {
             any = true;
             if result.is_ok() {
                 let offset = (part.start() - region.start()) as u64;

@@ -33,8 +33,7 @@ impl Content<'_> {
         };
         let mut result = Ok(());
         self.engine
-            .pagemap
-            .scan_private_unprotected(range, |part| {
+            .scan_stored(region.policy, range, |part| {
                 // A protected page is as the tree says; it may even be no page but a mark that one was here.
                 if result.is_ok() {
                     result = self.read_present(region, part, &bytes, into);
@@ -187,6 +186,26 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+impl Engine {
+    /// Calls `f` with each run of private pages of a range of a private mapping, but those that are write-protected and so are as the last cut left them. Allocates nothing.
+    ///
+    /// Only a traced mapping can have such; what the kernel says of others need not mean anything ([`host_memory::pagemap`]).
+    pub(crate) fn scan_stored(
+        &self,
+        policy: Policy,
+        range: HostRange,
+        mut f: impl FnMut(HostRange),
+    ) -> std::io::Result<()> {
+        let protects = self.started_tracer().is_some_and(|tracer| tracer.writes);
+        if policy == Policy::Traced && protects {
+            self.pagemap.scan_private_unprotected(range, f)
+        } else {
+            self.pagemap
+                .scan(range, PageFlags::PRIVATE, |part, _| f(part))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cut::{Gathered, fail_closed, push_range};
 use crate::engine::Engine;
 use crate::family::{Backing, Family, FamilyState, Home, new_layer_id};
 use crate::lock::MutexGuard;
+use crate::options::Policy;
 use crate::plan::advance;
 use crate::report::no_memory;
 use crate::status::Status;
@@ -224,8 +225,10 @@ impl Content<'_> {
             Home::None => Ok(()),
             Home::Private { layer } => {
                 let own = *layer;
-                let (engine, range) = (self.engine, pages.only_region().range);
-                let parts = MutexGuard::unlocked(&mut self.state, || private_parts(engine, range))?;
+                let region = pages.only_region();
+                let (engine, policy, range) = (self.engine, region.policy, region.range);
+                let parts =
+                    MutexGuard::unlocked(&mut self.state, || private_parts(engine, policy, range))?;
                 let parts: Vec<HostRange> = parts.into_iter().flat_map(pieces).collect();
                 let mut since = Instant::now();
                 for some in parts.chunks(SOME_PARTS) {
@@ -260,10 +263,8 @@ impl Content<'_> {
     }
 
     fn private_parts(&self) -> Result<Vec<HostRange>, Status> {
-        private_parts(
-            self.engine,
-            self.state.pages(self.memory).only_region().range,
-        )
+        let region = self.state.pages(self.memory).only_region();
+        private_parts(self.engine, region.policy, region.range)
     }
 
     fn add_private_part(
@@ -293,11 +294,14 @@ impl Content<'_> {
 }
 
 /// The private pages of a mapping that are not write-protected.
-fn private_parts(engine: &Engine, range: HostRange) -> Result<Vec<HostRange>, Status> {
+fn private_parts(
+    engine: &Engine,
+    policy: Policy,
+    range: HostRange,
+) -> Result<Vec<HostRange>, Status> {
     let mut parts = Vec::new();
     engine
-        .pagemap
-        .scan_private_unprotected(range, |part| parts.push(part))
+        .scan_stored(policy, range, |part| parts.push(part))
         .map_err(no_memory("scanning a mapping"))?;
     Ok(parts)
 }

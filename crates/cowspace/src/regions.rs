@@ -142,7 +142,7 @@ impl Engine {
             region.uniform = false;
         }
         let parts = region.permissions(part, prot);
-        drop(state);
+        // With the family locked: an access past permissions relies on them ([`host_memory::procmem`]).
         for (part, prot) in parts {
             self.reservation
                 .protect(part, prot)

@@ -256,8 +256,7 @@ impl Content<'_> {
                         found.push(first * size..(first + pages as u64) * size);
                     };
                     self.engine
-                        .pagemap
-                        .scan_private_unprotected(range, |part| {
+                        .scan_stored(region.policy, range, |part| {
                             push(region.page_at(part.start()), part.pages());
                         })
                         .map_err(no_memory("scanning a mapping"))?;

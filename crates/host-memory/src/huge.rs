@@ -97,7 +97,12 @@ fn collapse_part(layer: &Layer, part: Range<u64>, huge: usize) -> io::Result<Vec
         }
         // Once more one by one, for the kernel does not say which of them it has made.
         for offset in (offset..offset + several).step_by(huge) {
-            if collapse_one(&memory(offset, huge)?) {
+            let begin = part.start + offset as u64;
+            // Linux 6.1 makes one huge page of a mapping and refuses the others: there each gets a mapping of its own.
+            if collapse_one(&memory(offset, huge)?)
+                || (len > huge
+                    && !collapse_part(layer, begin..begin + huge as u64, huge)?.is_empty())
+            {
                 add(offset, huge);
             }
         }

@@ -12,6 +12,9 @@
 //! A marker stands for write protection where no page is (a protected page of a file's mapping leaves one when it is discarded) or for poison. The kernel does not tell it
 //! from a swapped page. So take PRIVATE to mean: cannot be told to be anybody else's. Reading such a page gives the right bytes in each case.
 //!
+//! `WRITTEN`, from which we take what is not write-protected, stands only for memory that is registered with a userfaultfd for write protection. Elsewhere kernels before 7.3 say it of
+//! every page, and those from there on of none, so that all seem to be protected: who asks what is *not* protected must know that it can be.
+//!
 //! Pages of shared memory of other files that were swapped out are not reported at all: the page table does not know them.
 
 use std::fs::File;
@@ -34,7 +37,7 @@ bitflags::bitflags! {
         const FILE = 2;
         /// The zero page. Only [`Method::Scan`] tells it from a private one.
         const ZERO = 4;
-        /// Write-protected by a userfaultfd (whatever `mprotect` says).
+        /// Write-protected by a userfaultfd (whatever `mprotect` says). Means nothing in memory that is not registered for write protection, see the module.
         const WRITE_PROTECTED = 8;
         /// Not present: swapped out, or only a userfaultfd's marker. Comes with PRIVATE.
         const SWAPPED = 16;
@@ -211,6 +214,8 @@ impl Pagemap {
 
     /// Calls `f` with each run of pages of `range`, present or swapped out, that no userfaultfd write-protects, in ascending order. A run may come in several pieces. Allocates nothing.
     ///
+    /// All of the range must be registered for write protection; elsewhere newer kernels would find nothing.
+    ///
     /// Whose pages they are is not asked, for which the kernel would have to look at each page and not only at its table: where nearly all pages are protected this is many times faster
     /// than [`Self::scan`].
     pub fn scan_unprotected(
@@ -242,7 +247,8 @@ impl Pagemap {
         })
     }
 
-    /// Calls `f` with each run of private pages of `range` that no userfaultfd write-protects, in ascending order: [`Self::scan`] of what [`Self::scan_unprotected`] finds. Allocates nothing.
+    /// Calls `f` with each run of private pages of `range` that no userfaultfd write-protects, in ascending order: [`Self::scan`] of what [`Self::scan_unprotected`] finds, with the same
+    /// condition. Allocates nothing.
     pub fn scan_private_unprotected(
         &self,
         range: HostRange,

@@ -11,12 +11,16 @@
 //! | word | hides |
 //! |---|---|
 //! | `uffd` | userfaultfd altogether |
+//! | `dev-userfaultfd` | `/dev/userfaultfd` (as before 6.1, and in containers) |
+//! | `kernel-faults` | userfaultfd for faults of the kernel itself: what is left is for faults in user mode only (as without privilege) |
 //! | `wp` | write protection by userfaultfd (as on arm64 before 6.12) |
+//! | `continue-wp` | `UFFDIO_CONTINUE` that write-protects (as before 6.4) |
 //! | `minor` | minor faults of shmem (as before 5.14) |
 //! | `poison` | `UFFDIO_POISON` (as before 6.6) |
 //! | `pagemap-scan` | `PAGEMAP_SCAN` (as before 6.7) |
 //! | `dontunmap` | `MREMAP_DONTUNMAP` of shared memory (as before 5.13) |
 //! | `collapse` | `MADV_COLLAPSE` (as before 6.1) |
+//! | `force` | access past permissions through `/proc/self/mem` (as with `proc_mem.force_override=never`); only from 6.11 on |
 //!
 //! It is read once, when first needed.
 
@@ -36,7 +40,7 @@ use crate::uffd::{
 bitflags::bitflags! {
     /// What `COWSPACE_DISABLE` hides; see the module.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Disabled: u8 {
+    pub struct Disabled: u16 {
         /// `uffd`
         const UFFD = 1 << 0;
         /// `wp`
@@ -51,6 +55,14 @@ bitflags::bitflags! {
         const DONTUNMAP = 1 << 5;
         /// `collapse`
         const COLLAPSE = 1 << 6;
+        /// `continue-wp`
+        const CONTINUE_WP = 1 << 7;
+        /// `kernel-faults`
+        const KERNEL_FAULTS = 1 << 8;
+        /// `dev-userfaultfd`
+        const DEV_USERFAULTFD = 1 << 9;
+        /// `force`
+        const FORCE = 1 << 10;
     }
 }
 
@@ -74,9 +86,26 @@ impl Disabled {
                 "pagemap-scan" => Disabled::PAGEMAP_SCAN,
                 "dontunmap" => Disabled::DONTUNMAP,
                 "collapse" => Disabled::COLLAPSE,
+                "continue-wp" => Disabled::CONTINUE_WP,
+                "kernel-faults" => Disabled::KERNEL_FAULTS,
+                "dev-userfaultfd" => Disabled::DEV_USERFAULTFD,
+                "force" => Disabled::FORCE,
                 _ => Disabled::empty(),
             })
             .fold(Disabled::empty(), Disabled::union)
+    }
+
+    /// The answer of a rung of the ladder that is hidden; `None` if it is not.
+    pub(crate) fn refuses(self, access: Access) -> Option<Errno> {
+        let hidden = match access {
+            Access::Device if self.contains(Disabled::DEV_USERFAULTFD) => Errno::ENOENT,
+            _ if self.contains(Disabled::UFFD) => Errno::ENOSYS,
+            _ if access.handles_kernel_faults() && self.contains(Disabled::KERNEL_FAULTS) => {
+                Errno::EPERM
+            }
+            _ => return None,
+        };
+        Some(hidden)
     }
 
     /// The features of userfaultfd that are not hidden.
@@ -185,6 +214,8 @@ pub struct Probe {
     pub poison: Support,
     /// `UFFDIO_MOVE`.
     pub move_pages: Support,
+    /// Protection against reads as well as writes (`UFFDIO_RWPROTECT`).
+    pub read_protect: Support,
     /// Sealing of memfds, without which nothing works.
     pub memfd_sealing: Support,
     /// `MADV_COLLAPSE`. Whether huge pages can really be made now, [`try_collapse`](crate::huge::try_collapse) says.
@@ -201,7 +232,7 @@ impl Probe {
     fn run(disabled: Disabled) -> Probe {
         let ladder = Access::LADDER.map(|access| Rung {
             access,
-            support: if disabled.contains(Disabled::UFFD) {
+            support: if disabled.refuses(access).is_some() {
                 Support::No(Reason::Disabled)
             } else {
                 match open_rung(access) {
@@ -251,6 +282,7 @@ impl Probe {
                 "UFFD_FEATURE_WP_HUGETLBFS_SHMEM",
                 Disabled::WP,
             ),
+            Support::of(!disabled.contains(Disabled::CONTINUE_WP), Reason::Disabled),
         ]) {
             Support::Yes => try_write_tracking().map_or_else(Support::No, |()| Support::Yes),
             no => no,
@@ -276,6 +308,7 @@ impl Probe {
             },
             poison: feature(Features::POISON, "UFFD_FEATURE_POISON", Disabled::POISON),
             move_pages: feature(Features::MOVE, "UFFD_FEATURE_MOVE", Disabled::empty()),
+            read_protect: feature(Features::RWP, "UFFD_FEATURE_RWP", Disabled::empty()),
             memfd_sealing: try_sealing().map_or_else(Support::No, |()| Support::Yes),
             collapse: if disabled.contains(Disabled::COLLAPSE) {
                 Support::No(Reason::Disabled)
@@ -385,6 +418,10 @@ mod tests {
         assert_eq!(Disabled::parse(""), Disabled::empty());
         assert_eq!(Disabled::parse("minor, wp"), Disabled::MINOR | Disabled::WP);
         assert_eq!(
+            Disabled::parse("continue-wp,kernel-faults,dev-userfaultfd"),
+            Disabled::CONTINUE_WP | Disabled::KERNEL_FAULTS | Disabled::DEV_USERFAULTFD
+        );
+        assert_eq!(
             Disabled::parse("uffd,nonsense,pagemap-scan,poison,collapse"),
             Disabled::UFFD | Disabled::PAGEMAP_SCAN | Disabled::POISON | Disabled::COLLAPSE
         );
@@ -418,6 +455,30 @@ mod tests {
         assert!(!without_wp.write_tracking.is_yes());
         assert!(!without_wp.offered.intersects(Features::WP_SHMEM));
         assert_eq!(without_wp.traced, Probe::run(Disabled::empty()).traced);
+    }
+
+    #[test]
+    fn hidden_rungs_are_closed_and_the_others_as_they_are() {
+        let all = Probe::run(Disabled::empty());
+        let no = Support::No(Reason::Disabled);
+        let of = |probe: &Probe| probe.ladder.map(|rung| rung.support);
+        let [device, syscall, user_mode_only] = of(&all);
+        let without_device = Probe::run(Disabled::DEV_USERFAULTFD);
+        assert_eq!(of(&without_device), [no, syscall, user_mode_only]);
+        assert_eq!(
+            without_device.traced.is_yes(),
+            syscall.is_yes() && all.traced.is_yes()
+        );
+        let user_mode = Probe::run(Disabled::KERNEL_FAULTS);
+        assert_eq!(of(&user_mode), [no, no, user_mode_only]);
+        assert!(!user_mode.traced.is_yes());
+        if all.traced.is_yes() && user_mode_only.is_yes() {
+            assert_eq!(user_mode.traced, Support::No(Reason::UserModeOnly));
+        }
+        let without_continue = Probe::run(Disabled::CONTINUE_WP);
+        assert_eq!(of(&without_continue), [device, syscall, user_mode_only]);
+        assert_eq!(without_continue.traced, all.traced);
+        assert!(!without_continue.write_tracking.is_yes());
     }
 
     /// The refusal to expect: without any userfaultfd the lack of it comes first.

@@ -2,13 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 
 use crate::memfd::MemFd;
-use crate::page::HostRange;
+use crate::page::{HostRange, Prot, page_size};
+use crate::probe::Disabled;
 use crate::reserve::Reservation;
 
 /// How much goes through the stack at once where the kernel cannot copy directly.
@@ -21,7 +23,9 @@ const PIECES: usize = 1024;
 ///
 /// The kernel reads pages that are PROT_NONE or not readable, and writes pages of a *private* mapping that is not writable, giving them a private copy as a
 /// store would (`FOLL_FORCE`); it does not write a shared mapping that is not writable, and neither does it read what nothing is mapped behind (over the end of a file): `EIO`.
-/// Kernels from 6.12 on may be configured to refuse the forced accesses (`proc_mem.force_override`): `EIO` too.
+///
+/// Kernels from 6.12 on may refuse the forced accesses (`proc_mem.force_override`; Debian's do from 7.3 on). There the memory gets the permission for as long as an access takes: other
+/// threads, too, can use it then. Nobody must change the permissions of that memory meanwhile.
 ///
 /// A page that a userfaultfd serves is faulted in like by any access: these calls then wait for the handler. Hold no lock that it wants. None of the methods but [`Self::open`] allocates.
 ///
@@ -29,7 +33,17 @@ const PIECES: usize = 1024;
 #[derive(Debug)]
 pub struct ProcMem {
     file: File,
+    forced: Forced,
     pid: u32,
+}
+
+/// How permissions are passed over.
+#[derive(Debug)]
+enum Forced {
+    /// By the kernel.
+    Yes,
+    /// By giving the permission for a moment; `/proc/self/maps` says what there was before.
+    No(File),
 }
 
 impl ProcMem {
@@ -39,8 +53,14 @@ impl ProcMem {
             .read(true)
             .write(true)
             .open("/proc/self/mem")?;
+        let forced = if is_forced(&file)? {
+            Forced::Yes
+        } else {
+            Forced::No(File::open("/proc/self/maps")?)
+        };
         Ok(ProcMem {
             file,
+            forced,
             pid: std::process::id(),
         })
     }
@@ -48,13 +68,30 @@ impl ProcMem {
     /// Reads all of `buf` from address `addr`, which with the whole length must be inside of `within` (`InvalidInput`).
     pub fn read(&self, within: &Reservation, addr: usize, buf: &mut [u8]) -> io::Result<()> {
         self.check(within, addr, buf.len())?;
-        self.file.read_exact_at(buf, addr as u64)
+        self.read_checked(within, addr, buf)
     }
 
     /// Writes all of `buf` at address `addr`, which with the whole length must be inside of `within` (`InvalidInput`).
     pub fn write(&self, within: &Reservation, addr: usize, buf: &[u8]) -> io::Result<()> {
         self.check(within, addr, buf.len())?;
-        self.file.write_all_at(buf, addr as u64)
+        let Forced::No(maps) = &self.forced else {
+            return self.file.write_all_at(buf, addr as u64);
+        };
+        each_permitted(maps, within, addr, buf.len(), Prot::WRITE, |part| {
+            self.file
+                .write_all_at(&buf[part.clone()], (addr + part.start) as u64)
+        })
+    }
+
+    /// [`Self::read`] of what was checked.
+    fn read_checked(&self, within: &Reservation, addr: usize, buf: &mut [u8]) -> io::Result<()> {
+        let Forced::No(maps) = &self.forced else {
+            return self.file.read_exact_at(buf, addr as u64);
+        };
+        each_permitted(maps, within, addr, buf.len(), Prot::READ, |part| {
+            self.file
+                .read_exact_at(&mut buf[part.clone()], (addr + part.start) as u64)
+        })
     }
 
     /// Copies all of `range`, inside of `within`, into `to` at `offset`, which must have room for it (`InvalidInput`). Every page of it becomes present there,
@@ -76,7 +113,9 @@ impl ProcMem {
                 range.len() - done,
             );
             done += match write_from(to, &[piece(addr, left)], offset) {
-                Ok(0) | Err(Errno::EFAULT) => self.copy_unreadable(addr, left, to, offset)?,
+                Ok(0) | Err(Errno::EFAULT) => {
+                    self.copy_unreadable(within, addr, left, to, offset)?
+                }
                 Ok(copied) => copied,
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(errno.into()),
@@ -112,7 +151,7 @@ impl ProcMem {
             let copied = match write_from(to, &pieces, offset) {
                 Ok(0) | Err(Errno::EFAULT) => {
                     let (addr, left) = (first.iov_base.addr(), first.iov_len);
-                    self.copy_unreadable(addr, left, to, offset)?
+                    self.copy_unreadable(within, addr, left, to, offset)?
                 }
                 Ok(copied) => copied,
                 Err(Errno::EINTR) => 0,
@@ -126,6 +165,7 @@ impl ProcMem {
     /// Copies the beginning of what the kernel cannot read as the program could (or its memory is lost: then this fails, too). Answers how many bytes.
     fn copy_unreadable(
         &self,
+        within: &Reservation,
         addr: usize,
         len: usize,
         to: &MemFd,
@@ -133,7 +173,7 @@ impl ProcMem {
     ) -> io::Result<usize> {
         let mut bounce = [0; BOUNCE];
         let part = &mut bounce[..len.min(BOUNCE)];
-        self.file.read_exact_at(part, addr as u64)?;
+        self.read_checked(within, addr, part)?;
         to.write_at(part, offset)?;
         Ok(part.len())
     }
@@ -150,6 +190,110 @@ impl ProcMem {
             Err(Errno::ESRCH.into())
         }
     }
+}
+
+/// Whether the kernel reads through this `/proc/self/mem` what may not be read. `COWSPACE_DISABLE` can say no only of a kernel that tells what permissions there are: those that
+/// really refuse do.
+fn is_forced(memory: &File) -> io::Result<bool> {
+    let none = Reservation::new(page_size())?;
+    let start = none.range().start();
+    if Disabled::get().contains(Disabled::FORCE) {
+        let maps = File::open("/proc/self/maps")?;
+        return Ok(permissions_at(&maps, start).is_err());
+    }
+    Ok(memory.read_exact_at(&mut [0], start as u64).is_ok())
+}
+
+/// Calls `f` with each part of `len` bytes from `addr` that lies in one mapping, as offsets in the whole, while that mapping has the permission `needed`. Allocates nothing.
+///
+/// Shared memory does not get the permission to be written: then `f` does as the kernel lets it.
+fn each_permitted(
+    maps: &File,
+    within: &Reservation,
+    addr: usize,
+    len: usize,
+    needed: Prot,
+    mut f: impl FnMut(Range<usize>) -> io::Result<()>,
+) -> io::Result<()> {
+    let page = page_size();
+    let mut done = 0;
+    while done < len {
+        let at = addr + done;
+        let mapping = permissions_at(maps, at)?;
+        let end = len.min(mapping.end - addr);
+        if mapping.prot.contains(needed) || (mapping.shared && needed == Prot::WRITE) {
+            f(done..end)?;
+        } else {
+            let start = at / page * page;
+            let pages = HostRange::new(start, (addr + end).next_multiple_of(page) - start)
+                .ok_or(io::ErrorKind::InvalidInput)?;
+            // A mapping that may be written may be read, too: nothing else is sure to be had from the hardware.
+            within.protect(pages, mapping.prot | needed | Prot::READ)?;
+            let result = f(done..end);
+            within.protect(pages, mapping.prot)?;
+            result?;
+        }
+        done = end;
+    }
+    Ok(())
+}
+
+/// What `/proc/self/maps` says of the mapping at an address.
+struct Mapping {
+    end: usize,
+    prot: Prot,
+    shared: bool,
+}
+
+/// `struct procmap_query` of `linux/fs.h`, Linux 6.11.
+#[repr(C)]
+#[derive(Default)]
+struct MapQuery {
+    size: u64,
+    query_flags: u64,
+    query_addr: u64,
+    vma_start: u64,
+    vma_end: u64,
+    vma_flags: u64,
+    vma_page_size: u64,
+    vma_offset: u64,
+    inode: u64,
+    dev_major: u32,
+    dev_minor: u32,
+    vma_name_size: u32,
+    build_id_size: u32,
+    vma_name_addr: u64,
+    build_id_addr: u64,
+}
+
+const _: () = {
+    assert!(size_of::<MapQuery>() == 104 && align_of::<MapQuery>() == 8);
+    assert!(std::mem::offset_of!(MapQuery, vma_flags) == 40);
+    assert!(std::mem::offset_of!(MapQuery, vma_name_size) == 80);
+};
+
+nix::ioctl_readwrite!(
+    /// The mapping that covers `query_addr`, or ENOENT.
+    procmap_query, b'f', 17, MapQuery
+);
+
+fn permissions_at(maps: &File, addr: usize) -> io::Result<Mapping> {
+    let mut query = MapQuery {
+        size: size_of::<MapQuery>() as u64,
+        query_addr: addr as u64,
+        ..MapQuery::default()
+    };
+    // SAFETY: 1. `query` is a valid procmap_query (layout asserted above), ours alone. 2. It names no buffers, so the kernel writes to nothing else.
+    unsafe { procmap_query(maps.as_raw_fd(), &raw mut query) }?;
+    let mut prot = Prot::empty();
+    prot.set(Prot::READ, query.vma_flags & 1 != 0);
+    prot.set(Prot::WRITE, query.vma_flags & 2 != 0);
+    prot.set(Prot::EXEC, query.vma_flags & 4 != 0);
+    Ok(Mapping {
+        end: query.vma_end as usize,
+        prot,
+        shared: query.vma_flags & 8 != 0,
+    })
 }
 
 fn check_inside(within: &Reservation, addr: usize, len: usize) -> io::Result<()> {

@@ -60,6 +60,8 @@ bitflags::bitflags! {
         const WP_ASYNC = 1 << 15;
         /// `UFFDIO_MOVE`.
         const MOVE = 1 << 16;
+        /// `UFFDIO_RWPROTECT`: faults at every access to a page that is there.
+        const RWP = 1 << 17;
         const _ = !0;
     }
 }
@@ -151,6 +153,8 @@ pub struct Uffd {
     inner: userfaultfd::Uffd,
     access: Access,
     features: Features,
+    /// `UFFDIO_CONTINUE` may write-protect, as far as `COWSPACE_DISABLE` is concerned.
+    continue_protects: bool,
 }
 
 impl Uffd {
@@ -166,7 +170,10 @@ impl Uffd {
         }
         let mut refused = [Errno::UnknownErrno; 3];
         for (access, answer) in Access::LADDER.into_iter().zip(&mut refused) {
-            match open_rung(access) {
+            let opened = disabled
+                .refuses(access)
+                .map_or_else(|| open_rung(access), Err);
+            match opened {
                 Ok(fd) => return Uffd::configure(fd, access, disabled),
                 Err(errno) => *answer = errno,
             }
@@ -186,6 +193,7 @@ impl Uffd {
             inner,
             access,
             features,
+            continue_protects: !disabled.contains(Disabled::CONTINUE_WP),
         })
     }
 
@@ -308,13 +316,17 @@ impl Uffd {
     ///
     /// # Errors
     ///
-    /// [`UffdError`]; `Again` with a count above 0 where it stopped after some pages. [`UffdError::Fatal`] with EINVAL for [`Protect::Write`] before Linux 6.4.
+    /// [`UffdError`]; `Again` with a count above 0 where it stopped after some pages. [`UffdError::Fatal`] with EINVAL for [`Protect::Write`] before Linux 6.4, and where
+    /// `COWSPACE_DISABLE` masks it.
     pub fn continue_(
         &self,
         range: HostRange,
         protect: Protect,
         wake: Wake,
     ) -> Result<(), UffdError> {
+        if protect == Protect::Write && !self.continue_protects {
+            return Err(UffdError::Fatal(Errno::EINVAL));
+        }
         let mut args = fill(range, mode(protect, wake));
         // SAFETY: (1) `args` is a live, exclusive `struct uffdio_continue`, its layout asserted; (2) the kernel changes only empty pages of registered memory, see
         // "Why these methods are safe".

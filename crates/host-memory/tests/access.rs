@@ -3,6 +3,7 @@
 mod util;
 
 use host_memory::access::Volatile;
+use host_memory::huge::huge_page_size;
 use host_memory::page::{Prot, page_size};
 use host_memory::reserve::Source;
 use util::{reserve, volatile};
@@ -60,8 +61,8 @@ fn it_ends_where_it_ends() {
 
 #[test]
 fn collapsing_changes_no_byte() {
-    // Twice the largest usual huge page and more, so that a whole aligned one is inside where huge pages have 2 MiB.
-    let room = reserve(3 * ((2 << 20) / page_size()));
+    // So that a whole aligned huge page is inside, where there are any.
+    let room = reserve(2 * huge_page_size().unwrap_or(page_size()) / page_size());
     room.map(room.range(), Source::Anonymous, Prot::READ | Prot::WRITE)
         .unwrap();
     let memory = volatile(room.range());

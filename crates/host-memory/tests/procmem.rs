@@ -3,11 +3,12 @@
 mod util;
 
 use std::io::ErrorKind;
+use std::process::Command;
 
 use host_memory::memfd::MemFd;
 use host_memory::page::{Prot, page_size};
 use host_memory::procmem::ProcMem;
-use host_memory::reserve::Source;
+use host_memory::reserve::{Reservation, Source};
 use util::{bytes, data, in_fork, layer, numbered, pages, reserve, volatile};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -185,4 +186,56 @@ fn a_forked_copy_is_refused() {
     });
     assert_eq!(code, 1);
     assert_eq!(volatile(room.range()).load_u8(0), 0);
+}
+
+/// The same where the kernel refuses to pass over permissions.
+#[test]
+fn permissions_are_given_for_a_moment_where_they_must_be() {
+    const AGAIN: &str = "permissions_are_given_for_a_moment_where_they_must_be";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--skip", AGAIN])
+        .env("COWSPACE_DISABLE", "force")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// What the kernel says of each page: `r` or `-`, `w` or `-`.
+fn permissions(room: &Reservation) -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let of = |addr: usize| {
+        let line = maps.lines().find(|line| {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            (number(start)..number(end)).contains(&addr)
+        });
+        line.unwrap().split(' ').nth(1).unwrap()[..2].to_owned()
+    };
+    (0..room.range().pages())
+        .map(|page| of(room.range().start() + page * page_size()))
+        .collect()
+}
+
+#[test]
+fn no_access_changes_a_permission() {
+    let room = reserve(6);
+    let layer = layer(6);
+    room.map(room.range(), Source::Private(&layer, 0), RW)
+        .unwrap();
+    room.protect(pages(&room, 1, 1), Prot::empty()).unwrap();
+    room.protect(pages(&room, 3, 2), Prot::READ).unwrap();
+    let before = permissions(&room);
+    assert_eq!(before, ["rw", "--", "rw", "r-", "r-", "rw"]);
+    let mem = ProcMem::open().unwrap();
+    // From the middle of a page to the middle of another.
+    let (start, len) = (page_size() / 2, 5 * page_size());
+    let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+    mem.write(&room, room.range().start() + start, &bytes)
+        .unwrap();
+    let mut read = vec![0; len];
+    mem.read(&room, room.range().start() + start, &mut read)
+        .unwrap();
+    assert!(read == bytes);
+    assert_eq!(permissions(&room), before);
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use page_tree::{LayerId, Tree, VmoId};
+use test_share::share;
 
-const ROUNDS: u64 = 10_000;
+const ROUNDS: u32 = 10_000;
 const PAGES: u64 = 64;
 
 /// Which VMO goes when there are enough.
@@ -151,8 +152,8 @@ impl Rounds {
 
 /// In each round one of the VMOs writes and is cloned, now and then the clone writes, and one goes when more than `keep` are alive.
 fn rounds(goes: Goes, keep: usize) {
-    let mut rounds = Rounds::new();
-    for round in 0..ROUNDS {
+    let (mut rounds, count) = (Rounds::new(), share(ROUNDS));
+    for round in 0..count {
         let of = match goes {
             Goes::Any => rounds.below(rounds.alive.len() as u64) as usize,
             Goes::Newest => 0,
@@ -179,8 +180,8 @@ fn rounds(goes: Goes, keep: usize) {
     // What a round wrote was copied no more often than it could double: 4 is the average number of pages a round writes, rounded up.
     let copied = rounds.copied;
     assert!(
-        copied <= ROUNDS * 4 * u64::from(PAGES.ilog2()),
-        "{copied} pages copied in {ROUNDS} rounds"
+        copied <= u64::from(count) * 4 * u64::from(PAGES.ilog2()),
+        "{copied} pages copied in {count} rounds"
     );
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::{To, World};
+use test_share::share;
 
 /// One step. VMOs are named by their number among those alive, modulo how many there are; pages past the end are part of the game.
 #[derive(Clone, Debug)]
@@ -111,7 +112,7 @@ fn step(world: &mut World, op: &Op) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: share(20_000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_program_reads_as_if_bytes_were_copied(

@@ -7,7 +7,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use cowspace_tests::processes::{
     children_of, descriptors, launcher_of, name_of, own_descriptors, stat, until,
@@ -15,6 +14,7 @@ use cowspace_tests::processes::{
 use cowspace_tests::{entries, runner, tests};
 use host_memory::process::{Fork, fork};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+use test_share::share;
 use zygote::{Child, Context, Entry, Error, Launcher, Spawn, Stdio, Zygote};
 
 fn main() -> ExitCode {
@@ -466,17 +466,16 @@ fn a_wanted_spare_is_not_put_off(zygote: &Zygote) {
     let spawned = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..100 {
+            for _ in 0..share(100) {
                 idle(zygote).wait().unwrap();
             }
             spawned.store(true, Ordering::Relaxed);
         });
-        let began = Instant::now();
-        while !spawned.load(Ordering::Relaxed) && began.elapsed() < Duration::from_secs(20) {
+        // Who is never forked waits for ever: whoever runs the tests ends that.
+        while !spawned.load(Ordering::Relaxed) {
             zygote.launcher().pool(1).unwrap();
             zygote.launcher().pool(0).unwrap();
         }
-        assert!(spawned.load(Ordering::Relaxed), "one waits for its child");
     });
     until(|| children_of(launcher).is_empty());
     // Those not wanted any more, too, that were never forked.
@@ -496,7 +495,7 @@ fn the_ended_are_reaped_while_many_spawn(zygote: &Zygote) {
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                for _ in 0..40 {
+                for _ in 0..share(40) {
                     drop(zygote.spawn(&Spawn::new("exit_with").args([0])).unwrap());
                     most.fetch_max(zombies(), Ordering::Relaxed);
                 }
@@ -596,7 +595,7 @@ fn kills_at_random_points_leave_nothing(zygote: &Zygote) {
     );
     let mut random = 1_u32;
     let (mut ready, mut half_way) = (0, 0);
-    for _ in 0..200 {
+    for _ in 0..share(200) {
         // xorshift32, the same in each run; the timing is not.
         random ^= random << 13;
         random ^= random >> 17;

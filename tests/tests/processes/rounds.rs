@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use cowspace::{Vmar, Vmo, VmoChildOptions};
 use cowspace_tests::page;
 use cowspace_tests::processes::Holdings;
+use test_share::share;
 use zygote::{Context, Spawn, Zygote};
 
 use crate::agent::{Agents, told};
 use crate::memory::{Mapped, Random, fill, policies, seed_of, store};
 
-const ROUNDS: u64 = 10_000;
-const WARM_UP: u64 = 1_000;
+const ROUNDS: u32 = 10_000;
+const WARM_UP: u32 = 1_000;
 /// Every so many rounds a child is spawned, and has ended before the next.
 const SPAWN: u64 = 50;
 /// Every so many rounds it is counted what the process holds.
@@ -31,6 +32,8 @@ pub(crate) fn check(context: Context) -> i32 {
 }
 
 pub(crate) fn leave_nothing_behind(zygote: &Zygote) {
+    let warm_up = u64::from(share(WARM_UP).max(300));
+    let rounds = u64::from(share(ROUNDS)).max(2 * warm_up);
     // What policy the children have makes no difference to the zygote.
     for &(zygotes, childrens) in policies().iter().take(2) {
         let agents = Agents::new();
@@ -39,7 +42,7 @@ pub(crate) fn leave_nothing_behind(zygote: &Zygote) {
         let mut random = Random::new();
         let mut clones: VecDeque<Vmo> = VecDeque::new();
         let (mut warm, mut last) = (Most::default(), Most::default());
-        for round in 1..=ROUNDS {
+        for round in 1..=rounds {
             store(&mapped.memory, round, random.below(PAGES) as usize);
             if round % SPAWN == 0 {
                 let spawn = Spawn::new("rounds::check")
@@ -59,10 +62,12 @@ pub(crate) fn leave_nothing_behind(zygote: &Zygote) {
                     clones.remove(random.below(CLONES as u32) as usize);
                 }
             }
-            let counts = match round {
-                ..=WARM_UP => &mut warm,
-                _ if round > ROUNDS - WARM_UP => &mut last,
-                _ => continue,
+            let counts = if round <= warm_up {
+                &mut warm
+            } else if round > rounds - warm_up {
+                &mut last
+            } else {
+                continue;
             };
             if round % COUNT == 0 {
                 counts.note(Holdings::of(std::process::id()));

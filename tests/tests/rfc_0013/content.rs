@@ -1,6 +1,7 @@
 //! What the clone shows, and what it does not.
 
 use cowspace::{HandleBased, Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp, VmoOptions};
+use cowspace_tests::limits::has_descriptors;
 use cowspace_tests::zircon::{
     ALL, POLICIES, Region, bytes, can_read, can_write, firsts, get, numbered, put,
 };
@@ -242,6 +243,9 @@ fn handles_closed_before_the_call() {
 
 #[test]
 fn clones_of_clones_to_any_depth() {
+    if !has_descriptors("clones_of_clones_to_any_depth", 1024) {
+        return;
+    }
     const DEPTH: u8 = 60;
     for policy in POLICIES {
         let mut generations: Vec<Region> = Vec::new();
@@ -269,6 +273,9 @@ fn clones_of_clones_to_any_depth() {
 
 #[test]
 fn any_number_of_clones_of_one_mapping() {
+    if !has_descriptors("any_number_of_clones_of_one_mapping", 1024) {
+        return;
+    }
     for policy in POLICIES {
         let region = Region::new(PAGES);
         let vmo = numbered(PAGES);

@@ -1,5 +1,7 @@
 //! Many mappings, many handles, and very large ones.
 
+use cowspace_tests::limits::has_descriptors;
+
 use super::*;
 
 /// How many mappings a program may count on.
@@ -30,6 +32,9 @@ fn twenty_thousand_mappings_and_five_thousand_handles() {
         .and_then(|limit| limit.trim().parse::<usize>().ok());
     if limit.is_none_or(|limit| limit < 3 * MANY) {
         println!("SKIP 20,000 mappings: vm.max_map_count is {limit:?}");
+        return;
+    }
+    if !has_descriptors("20,000 mappings", 1024) {
         return;
     }
     for policy in POLICIES {

@@ -12,7 +12,7 @@ pub(super) const UNSET: &str = "unset COWSPACE_DISABLE";
 /// The kernel's default of `vm.max_map_count`.
 const USUAL_MAP_COUNT: u64 = 65_530;
 
-/// The usual soft limit on open files.
+/// The usual limit on open files, the soft one at least.
 const USUAL_OPEN_FILES: u64 = 1024;
 
 /// What cowspace can do here.
@@ -114,6 +114,7 @@ pub(crate) fn examine(probe: &Probe, machine: &Machine) -> Report {
         memfd_sealing(probe),
         address_space(machine),
         unused("UFFDIO_MOVE", probe.move_pages),
+        unused("UFFDIO_RWPROTECT", probe.read_protect),
     ]);
     findings.extend(probe.max_map_count.map(mappings));
     findings.extend(machine.open_files.map(open_files));
@@ -356,7 +357,7 @@ fn open_files(limit: u64) -> Finding {
         here,
         lost: low
             .then(|| "long chains of clones run out of descriptors sooner than usual".to_owned()),
-        advice: low.then(|| format!("ulimit -n {USUAL_OPEN_FILES}, or more")),
+        advice: low.then(|| format!("as root: ulimit -Hn {USUAL_OPEN_FILES}, or more")),
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Machine {
     pub(crate) unprivileged_userfaultfd: Option<bool>,
     /// The node `/dev/userfaultfd`.
     pub(crate) device: Option<Device>,
-    /// Soft limit on open files.
+    /// Hard limit on open files: cowspace raises the soft one to it.
     pub(crate) open_files: Option<u64>,
     /// Whether an address space of the root VMAR's size can be reserved and memory mapped within;
     /// else why not.
@@ -76,7 +76,7 @@ impl Machine {
             device: device(),
             open_files: getrlimit(Resource::RLIMIT_NOFILE)
                 .ok()
-                .map(|(soft, _hard)| soft),
+                .map(|(_soft, hard)| hard),
             reservation: reserve(),
             huge_pages: try_collapse(),
         }

@@ -20,6 +20,7 @@ use std::thread;
 
 use cowspace_zx as _; // What is called is not Rust: this only links it.
 use host_memory::probe::Probe;
+use test_share::share;
 
 use heap::Heap;
 
@@ -27,7 +28,7 @@ const WORKERS: usize = 4;
 /// Blocks that each of them has at most.
 const BLOCKS: usize = 128;
 /// What each of them does.
-const ROUNDS: usize = 100_000;
+const ROUNDS: u32 = 100_000;
 /// Of so many instants there are clones at a time.
 const KEPT: usize = 3;
 
@@ -131,7 +132,7 @@ impl Stress {
     fn work(&self, worker: usize) {
         let mut random = Random(worker as u64 + 1);
         let mine = &self.complete[worker * BLOCKS..][..BLOCKS];
-        for _ in 0..ROUNDS {
+        for _ in 0..share(ROUNDS) {
             let place = &mine[random.below(BLOCKS)];
             let len = match random.below(16) {
                 0 => 1 + random.below(50_000),

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use proptest::prelude::*;
+use test_share::share;
 
 use super::{
     AddressSpace, Change, MapRequest, MappingId, OpChildren, Piece, RecordDetails,
@@ -438,7 +439,7 @@ impl Both {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(share(1000)))]
 
     #[test]
     fn acts_like_an_array_of_pages(

@@ -25,6 +25,7 @@ fn root() -> (Probe, Machine) {
         pagemap_scan: Support::Yes,
         poison: Support::Yes,
         move_pages: Support::Yes,
+        read_protect: Support::Yes,
         memfd_sealing: Support::Yes,
         collapse: Support::Yes,
     };
@@ -286,6 +287,28 @@ fn hidden_features_are_not_missing() {
 }
 
 #[test]
+fn hidden_ways_are_not_closed() {
+    let (mut probe, machine) = root();
+    let off = Support::No(Reason::Disabled);
+    probe.disabled = Disabled::DEV_USERFAULTFD;
+    (probe.ladder[0].support, probe.access) = (off, Some(Access::Syscall));
+    let report = examine(&probe, &machine);
+    assert_eq!(report.verdict, Verdict::Traced);
+    assert_eq!(report.disabled, ["dev-userfaultfd"]);
+    assert_eq!(find(&report, "/dev/userfaultfd").state, State::Off);
+
+    let closed = Support::No(Reason::UserModeOnly);
+    probe.disabled = Disabled::KERNEL_FAULTS;
+    (probe.ladder[1].support, probe.access) = (off, Some(Access::UserModeOnly));
+    (probe.traced, probe.write_tracking) = (closed, closed);
+    let report = examine(&probe, &machine);
+    assert_eq!(report.verdict, Verdict::Native);
+    assert_eq!(report.disabled, ["kernel-faults"]);
+    has(&report.summary, "COWSPACE_DISABLE");
+    advises(&report, "userfaultfd(2)", UNSET);
+}
+
+#[test]
 fn nothing_works() {
     let (mut probe, mut machine) = root();
     machine.reservation = Err(Errno::ENOMEM);
@@ -315,7 +338,7 @@ fn low_limits_are_named() {
         "vm.max_map_count",
         "sysctl -w vm.max_map_count=65530",
     );
-    advises(&report, "open files", "ulimit -n 1024");
+    advises(&report, "open files", "ulimit -Hn 1024");
 }
 
 #[test]

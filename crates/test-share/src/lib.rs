@@ -1,0 +1,45 @@
+//! How much of their random cases and rounds tests do: all of them, but where a machine is so slow that they would take hours.
+//!
+//! For tests alone; used where more of the same only makes a find more likely, and nowhere else.
+
+#![forbid(unsafe_code)]
+
+use std::sync::OnceLock;
+
+/// The environment variable: a number that [`share`] divides by. Without it, or if it is none, that is 1.
+pub const DIVISOR: &str = "COWSPACE_TEST_SHARE";
+
+/// So many cases, rounds or threads' steps of `all`: at least one.
+pub fn share(all: u32) -> u32 {
+    static DIVISOR_HERE: OnceLock<u32> = OnceLock::new();
+    of(
+        all,
+        *DIVISOR_HERE.get_or_init(|| divisor(std::env::var(DIVISOR).ok().as_deref())),
+    )
+}
+
+fn divisor(text: Option<&str>) -> u32 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+fn of(all: u32, divisor: u32) -> u32 {
+    (all / divisor.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_variable_tests_do_everything() {
+        assert_eq!(of(800, divisor(None)), 800);
+        assert_eq!(of(800, divisor(Some("much"))), 800);
+        assert_eq!(of(800, divisor(Some("0"))), 800);
+    }
+
+    #[test]
+    fn a_share_is_at_least_one() {
+        assert_eq!(of(800, divisor(Some("16"))), 50);
+        assert_eq!(of(12, divisor(Some("16"))), 1);
+    }
+}
