@@ -14,7 +14,7 @@ use crate::latency::Summary;
 use crate::name;
 use crate::profile::{Distribution, How, Profile};
 use crate::words::{
-    KERNEL_SAYS, cost, counted, doubts, kind_name, kinds, measure_says, phase_says,
+    KERNEL_SAYS, cost, counted, doubts, installed, kind_name, kinds, measure_says, phase_says,
 };
 
 /// Columns.
@@ -81,11 +81,11 @@ fn title(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
         ns => format!(" ({}/s)", short(faults as f64 * 1e9 / ns as f64)),
     };
     let recorded = format!(
-        "{} in {}{rate}, of {}. {} installed.",
+        "{} in {}{rate}, of {}.{}",
         counted(faults, "fault"),
         duration(span as f64),
         counted(profile.pages_touched, "different page"),
-        counted(profile.pages_installed, "page"),
+        installed(profile),
     );
     paragraph(to, &[&recorded, &cost(profile)])
 }

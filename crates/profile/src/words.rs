@@ -136,6 +136,14 @@ pub(crate) fn sources(profile: &Profile) -> Vec<Source> {
     sources
 }
 
+/// How many pages handlers installed, if they had anything to do.
+pub(crate) fn installed(profile: &Profile) -> String {
+    match profile.answers.is_empty() {
+        true => String::new(),
+        false => format!(" {} installed.", counted(profile.pages_installed, "page")),
+    }
+}
+
 /// What recording has cost, as far as it was said.
 pub(crate) fn cost(profile: &Profile) -> String {
     let ends = profile.processes.iter().filter_map(|process| process.end);

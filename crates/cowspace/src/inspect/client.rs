@@ -199,7 +199,11 @@ impl Client {
     /// As [`Client::live`].
     pub fn inspect(&mut self) -> Result<Inspection, Error> {
         match self.ask(Question::Inspect)? {
-            Answer::Inspect(inspection) => Ok(*inspection),
+            Answer::Inspect(inspection) if inspection.is_sound() => Ok(*inspection),
+            Answer::Inspect(_) => Err(self.error(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its answer makes no sense",
+            ))),
             answer => Err(self.unexpected(answer)),
         }
     }

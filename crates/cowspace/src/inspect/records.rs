@@ -89,6 +89,20 @@ pub struct Inspection {
     pub families: Vec<FamilyRecord>,
 }
 
+impl Inspection {
+    /// Whether trees are trees and no range ends behind the last address, so that whoever shows them need not ask. What is read comes from another process.
+    pub(super) fn is_sound(&self) -> bool {
+        let ends = |record: &MapRecord| record.start.checked_add(record.len).is_some();
+        let is_tree = |family: &FamilyRecord| {
+            (0..).zip(&family.nodes).all(|(index, node)| {
+                let ends = node.parent_offset.checked_add(node.parent_limit);
+                ends.is_some() && node.parent.is_none_or(|parent| parent < index)
+            })
+        };
+        self.maps.iter().all(ends) && self.families.iter().all(is_tree)
+    }
+}
+
 /// A VMAR, or a run of pages of a mapping that have the same permissions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapRecord {
@@ -270,4 +284,62 @@ pub struct LayerFile {
     pub inode: u64,
     /// The memory that it takes in bytes.
     pub memory_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(parent: Option<u64>, parent_offset: u64, parent_limit: u64) -> NodeRecord {
+        NodeRecord {
+            parent,
+            parent_offset,
+            parent_limit,
+            owned_bytes: 0,
+            zero_bytes: 0,
+            runs: 0,
+            layers: Vec::new(),
+            memory: None,
+        }
+    }
+
+    #[test]
+    fn nonsense_is_told_from_what_can_be_shown() {
+        let families = |nodes: Vec<NodeRecord>| Inspection {
+            families: vec![FamilyRecord {
+                nodes,
+                layers: Vec::new(),
+            }],
+            ..Inspection::default()
+        };
+        let maps = |start: u64, len: u64| Inspection {
+            maps: vec![MapRecord {
+                depth: 9,
+                start,
+                len,
+                mapping: None,
+            }],
+            ..Inspection::default()
+        };
+        let root = || node(None, 0, 0);
+        for good in [
+            Inspection::default(),
+            families(vec![
+                root(),
+                node(Some(0), 1, u64::MAX - 1),
+                node(Some(0), 0, 1),
+            ]),
+            maps(1, u64::MAX - 1),
+        ] {
+            assert!(good.is_sound(), "{good:?}");
+        }
+        for bad in [
+            families(vec![node(Some(0), 0, 0)]),
+            families(vec![root(), node(Some(7), 0, 0)]),
+            families(vec![root(), node(Some(0), 2, u64::MAX)]),
+            maps(2, u64::MAX),
+        ] {
+            assert!(!bad.is_sound(), "{bad:?}");
+        }
+    }
 }

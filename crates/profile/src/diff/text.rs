@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use super::{Change, Diff, Verdict};
+use crate::fault::Kind;
 use crate::label::{count, duration, percent, short};
 use crate::name;
 use crate::text::{Rows, paragraph};
-use crate::words::measure_says;
+use crate::words::{kind_name, measure_says};
 
 /// Regions that are shown at most.
 const REGIONS: usize = 8;
@@ -14,6 +15,7 @@ const REGIONS: usize = 8;
 /// Writes it.
 pub(super) fn write(diff: &Diff, to: &mut impl Write) -> io::Result<()> {
     let [a, b] = &diff.commands;
+    let [a, b] = [a, b].map(|command| name::cut(command, 77));
     writeln!(to, "A: {a}\nB: {b}\n")?;
     paragraph(to, &[&conclusion(diff)])?;
     for note in &diff.notes {
@@ -41,7 +43,7 @@ fn conclusion(diff: &Diff) -> String {
             unknown &= change.verdict == Verdict::Unknown;
             if let (Verdict::Slower | Verdict::Faster, Some(ratio)) = (change.verdict, change.ratio)
             {
-                let (kind, verdict) = (kind.kind, verdict(change.verdict));
+                let (kind, verdict) = (kind_said(kind.kind), verdict(change.verdict));
                 changes.push(format!("{kind} {name} {verdict} (×{ratio:.2})"));
             }
         }
@@ -51,6 +53,12 @@ fn conclusion(diff: &Diff) -> String {
         true => "No change of times.".to_owned(),
         false => format!("From A to B: {}.", changes.join(", ")),
     }
+}
+
+/// A kind's name where people read.
+fn kind_said(name: &'static str) -> &'static str {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    kind.map_or(name, kind_name)
 }
 
 fn verdict(of: Verdict) -> &'static str {
@@ -67,7 +75,11 @@ fn change(of: &Change) -> [String; 4] {
     let [a, b] = of
         .ns
         .map(|ns| ns.map_or("-".to_owned(), |ns| duration(ns as f64)));
-    [a, b, times(of.ratio), verdict(of.verdict).to_owned()]
+    let verdict = match of.ratio {
+        Some(_) => verdict(of.verdict),
+        None => "",
+    };
+    [a, b, times(of.ratio), verdict.to_owned()]
 }
 
 fn times(ratio: Option<f64>) -> String {
@@ -83,7 +95,7 @@ fn kinds(diff: &Diff, to: &mut impl Write) -> io::Result<()> {
     for kind in &diff.kinds {
         let [a, b] = kind.faults.map(count);
         let first = [
-            kind.kind.to_owned(),
+            kind_said(kind.kind).to_owned(),
             "faults".to_owned(),
             a,
             b,

@@ -8,7 +8,7 @@ use crate::fault::Phase;
 use crate::label::{count, duration};
 use crate::name;
 use crate::profile::Profile;
-use crate::words::{self, KERNEL_SAYS, cost, counted, measure_says, phase_says};
+use crate::words::{self, KERNEL_SAYS, cost, counted, installed, measure_says, phase_says};
 
 /// Machines, how long, what recording has cost.
 pub(super) fn where_and_when(profile: &Profile) -> Markup {
@@ -27,7 +27,7 @@ pub(super) fn where_and_when(profile: &Profile) -> Markup {
             }
             (counted(profile.all.faults, "fault"))
             @if long > 0 { " in " (duration(long as f64)) }
-            "; " (counted(profile.pages_installed, "page")) " installed. "
+            "." (installed(profile)) " "
             (cost(profile))
         }
     }

@@ -12,7 +12,7 @@ use crate::label::{count, duration};
 use crate::profile::Profile;
 
 /// Bars at most, if they can be so few.
-const BARS: usize = 24;
+const BARS: usize = 18;
 
 /// Where bars of a decade may begin: each row is tried if that above makes too many.
 const STEPS: [&[u64]; 3] = [&[10, 15, 20, 30, 50, 70], &[10, 20, 50], &[10]];
@@ -31,7 +31,7 @@ pub(super) fn write(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
             (ns, step.count_at_value())
         })
         .collect();
-    let all = STEPS.map(|steps| buckets(&recorded, &edges(steps)));
+    let all = STEPS.map(|steps| with_tail(buckets(&recorded, &edges(steps))));
     let [.., last] = &all;
     let buckets = all.iter().find(|bars| bars.len() <= BARS).unwrap_or(last);
 
@@ -73,7 +73,11 @@ pub(super) fn write(profile: &Profile, to: &mut impl Write) -> io::Result<()> {
         .bar_gap(0)
         .max(most)
         .render(area, &mut buffer);
-    writeln!(to, "\nHow many took how long, from ... on")?;
+    let tail = match buckets.last() {
+        Some((_, u64::MAX, _)) => "; the last bar has all that took longer",
+        _ => "",
+    };
+    writeln!(to, "\nHow many took how long, from ... on{tail}")?;
     for y in 0..area.height {
         let cells = (0..area.width).filter_map(|x| buffer.cell((x, y)));
         let line: String = cells.map(|cell| cell.symbol()).collect();
@@ -112,6 +116,26 @@ fn buckets(recorded: &[(u64, u64)], edges: &[u64]) -> Vec<(u64, u64, u64)> {
     buckets
 }
 
+/// Puts the slowest thousandth into one bar: a single fault that took very long would make all others few and wide. Its end is `u64::MAX`.
+fn with_tail(mut buckets: Vec<(u64, u64, u64)>) -> Vec<(u64, u64, u64)> {
+    let all: u64 = buckets.iter().map(|bucket| bucket.2).sum();
+    let mut behind = 0;
+    let tail = buckets.iter().rposition(|bucket| {
+        behind += bucket.2;
+        behind > all / 1000
+    });
+    let first = tail.map_or(0, |last| last + 1);
+    if buckets.len() > first + 1 {
+        let count = buckets
+            .drain(first + 1..)
+            .map(|bucket| bucket.2)
+            .sum::<u64>();
+        buckets[first].1 = u64::MAX;
+        buckets[first].2 += count;
+    }
+    buckets
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +149,15 @@ mod tests {
         assert_eq!(counts[..5], [1, 0, 2, 12, 0]);
         assert_eq!(counts.last(), Some(&16));
         assert_eq!(buckets[0].0, 3);
+    }
+
+    #[test]
+    fn the_slowest_thousandth_is_one_bar() {
+        let bars = vec![(1, 2, 4_000), (2, 3, 2), (3, 5, 0), (5, 7, 1), (7, 10, 1)];
+        assert_eq!(with_tail(bars.clone()), [(1, 2, 4_000), (2, u64::MAX, 4)]);
+        // Of fewer faults each one counts.
+        let few: Vec<_> = bars.into_iter().skip(1).collect();
+        assert_eq!(with_tail(few.clone()), few);
+        assert_eq!(with_tail(Vec::new()), []);
     }
 }
