@@ -8,6 +8,7 @@ use std::thread;
 use cowspace::{Policy, Vmar, Vmo, VmoChildOptions, fault_stats};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::access::Volatile;
+use test_share::share;
 
 const PAGES: usize = 3000;
 
@@ -142,7 +143,7 @@ fn clones_of_a_sequence_are_prefixes() {
                 }
             }
         });
-        for _ in 0..300 {
+        for _ in 0..share(300) {
             let words = words(&snapshot(bytes), pages);
             let (first, last) = (words[0], words[pages - 1]);
             let higher = words.iter().take_while(|word| **word == first).count();

@@ -65,6 +65,12 @@ impl ProcMem {
         })
     }
 
+    /// Whether the kernel passes over permissions, so that others never see a difference.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        matches!(self.forced, Forced::Yes)
+    }
+
     /// Reads all of `buf` from address `addr`, which with the whole length must be inside of `within` (`InvalidInput`).
     pub fn read(&self, within: &Reservation, addr: usize, buf: &mut [u8]) -> io::Result<()> {
         self.check(within, addr, buf.len())?;
