@@ -1,8 +1,9 @@
 //! The C library as the memory source of an allocator: `tests/c/allocator/` is a program whose `malloc` lives on VMOs. It says there what it checks.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
+use cowspace::inspect::connect;
 use cowspace_tests::c_library::{Language, Library, compiler, sources};
 use cowspace_tests::limits::has_descriptors;
 use fault_recording::Ended;
@@ -156,6 +157,50 @@ fn malloc_lives_on_vmos_while_faults_are_recorded() {
         assert_eq!(end.recorded, process.faults.len() as u64);
         assert!(process.mapping_of_each().iter().all(Option::is_some));
     }
+}
+
+/// Nor does answering whoever looks into it, again and again.
+#[test]
+fn malloc_lives_on_vmos_of_a_process_that_is_looked_into() {
+    let Some(library) = Library::installed() else {
+        return;
+    };
+    for linked in [Linked::Shared, Linked::AtRunTime] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command(&library, linked, ROUNDS);
+        command.env("COWSPACE_INSPECT", "1");
+        command.env("XDG_RUNTIME_DIR", folder.path());
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let looks = look_while_it_runs(child.id(), folder.path());
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success() && said.contains("\nok "), "{said}");
+        assert!(looks > 0);
+    }
+}
+
+/// Looks into a process until it ends; how often.
+fn look_while_it_runs(pid: u32, folder: &Path) -> usize {
+    let socket = folder.join("cowspace").join(pid.to_string());
+    let stat = format!("/proc/{pid}/stat");
+    let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    let mut looks = 0;
+    while runs() {
+        // Its environment tells where the socket is; connecting fails before it is there and when it has ended.
+        if socket.exists()
+            && let Ok(mut client) = connect(pid)
+        {
+            while client.live().is_ok() && client.inspect().is_ok() {
+                looks += 1;
+            }
+        }
+        std::thread::yield_now();
+    }
+    looks
 }
 
 #[test]
