@@ -18,7 +18,7 @@ use terminal::Terminal;
 const COWSPACE: &str = env!("CARGO_BIN_EXE_cowspace");
 
 /// Pages of the program's memory: enough that they never run out.
-const PAGES: usize = 4_096;
+const PAGES: usize = 4_000;
 
 /// The program that is looked at: run by [`Program`]. It obeys lines on its standard input, and answers each with the number of its faults.
 #[test]

@@ -189,7 +189,7 @@ impl Left {
 
 impl Shown {
     fn read(&self, master: &mut File, ends: &PipeReader) {
-        let mut bytes = [0; 4096];
+        let mut bytes = [0; 8192];
         loop {
             let mut fds = [
                 PollFd::new(master, PollFlags::IN),
