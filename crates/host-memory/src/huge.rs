@@ -10,6 +10,8 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -22,7 +24,9 @@ use crate::reserve::{Reservation, Source};
 /// So many huge pages are asked for at once: each call waits for every CPU first, and a busy one keeps it waiting for long.
 const AT_ONCE: usize = 32;
 /// How often the kernel is asked for a single one that was not had.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: u32 = 8;
+/// Who has a page of it for a moment may want the CPU to let go of it.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// Bytes of a huge page, as the kernel says: a power of two, more than a page. `None` where the kernel has none.
 #[must_use]
@@ -112,7 +116,10 @@ fn collapse_part(layer: &Layer, part: Range<u64>, huge: usize) -> io::Result<Vec
 
 /// Says whether it worked. Pages that another thread is just about to map or to read are in its way for a moment only (`EAGAIN`).
 fn collapse_one(memory: &Volatile) -> bool {
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
+        if attempt > 1 {
+            thread::sleep(MOMENT);
+        }
         match memory.collapse() {
             Ok(()) => return true,
             Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => {}
