@@ -99,6 +99,17 @@ pub fn launcher_of(process: u32) -> u32 {
     launchers[0]
 }
 
+/// Waits until a launcher has no child, and no descriptor but its socket. A child that it has reaped is gone for the kernel a moment before the launcher lets go of its two descriptors, so who
+/// compares a launcher's descriptors waits for this first.
+///
+/// # Panics
+///
+/// As [`own_descriptors`].
+pub fn until_idle(launcher: u32) {
+    until(|| children_of(launcher).is_empty());
+    until(|| own_descriptors(&launcher.to_string()).len() == 1);
+}
+
 /// Waits until something holds that another process brings about; that has no event to wait for.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {

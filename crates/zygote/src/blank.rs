@@ -18,11 +18,12 @@ use crate::rebuild::rebuild;
 ///
 /// Until the child has all it needs, the end of the zygote ends it without a word.
 pub(crate) fn run(control: OwnedFd, entries: &[Entry]) -> i32 {
-    set_name("zygote-blank");
     let (pid, pidfd) = match own_pidfd() {
         Ok(own) => own,
         Err(error) => return fail(&control, &format!("it cannot open its own pidfd, {error}")),
     };
+    // Last: whoever looks for a blank child finds one that only waits.
+    set_name("zygote-blank");
     let Told {
         blueprint,
         streams,

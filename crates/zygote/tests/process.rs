@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use cowspace_tests::processes::{
-    children_of, descriptors, launcher_of, name_of, own_descriptors, stat, until,
+    children_of, descriptors, launcher_of, name_of, own_descriptors, stat, until, until_idle,
 };
 use cowspace_tests::{entries, runner, tests};
 use host_memory::process::{Fork, fork};
@@ -305,9 +305,8 @@ fn many_threads_spawn_at_once(zygote: &Zygote) {
 fn no_descriptor_leaks(zygote: &Zygote) {
     idle(zygote).kill().unwrap();
     let launcher = launcher_of(std::process::id());
-    until(|| children_of(launcher).is_empty());
-    let launcher = launcher.to_string();
-    let before = (descriptors("self"), descriptors(&launcher));
+    until_idle(launcher);
+    let before = descriptors("self");
     for _ in 0..20 {
         idle(zygote).wait().unwrap();
         output(
@@ -318,14 +317,8 @@ fn no_descriptor_leaks(zygote: &Zygote) {
         );
         drop(zygote.spawn(&Spawn::new("nobody")));
     }
-    until(|| descriptors(&launcher) == before.1);
-    assert_eq!(descriptors("self"), before.0);
-    assert_eq!(
-        own_descriptors(&launcher).len(),
-        1,
-        "the launcher has its socket: {:?}",
-        before.1
-    );
+    until_idle(launcher);
+    assert_eq!(descriptors("self"), before);
 }
 
 /// Lists its descriptors, those of its engine apart.
@@ -376,12 +369,12 @@ fn dropped_children_are_reaped(zygote: &Zygote) {
     for _ in 0..5 {
         drop(zygote.spawn(&Spawn::new("exit_with").args([0])).unwrap());
     }
-    until(|| children_of(launcher).is_empty());
+    until_idle(launcher);
 }
 
 fn a_pool_keeps_blank_children(zygote: &Zygote) {
     let launcher = launcher_of(std::process::id());
-    until(|| children_of(launcher).is_empty());
+    until_idle(launcher);
     let blanks = || {
         let mut blanks = children_of(launcher);
         blanks.retain(|child| name_of(*child).as_deref() == Some("zygote-blank"));
@@ -429,15 +422,15 @@ fn a_pool_keeps_blank_children(zygote: &Zygote) {
     zygote.launcher().pool(0).unwrap();
     until(|| children_of(launcher) == [child.id()]);
     assert!(child.wait().unwrap().success());
-    until(|| children_of(launcher).is_empty());
+    until_idle(launcher);
 }
 
 fn many_threads_share_a_pool(zygote: &Zygote) {
     // The engine has its descriptors from now on.
     idle(zygote).wait().unwrap();
     let launcher = launcher_of(std::process::id());
-    until(|| children_of(launcher).is_empty());
-    let before = (descriptors("self"), descriptors(&launcher.to_string()));
+    until_idle(launcher);
+    let before = descriptors("self");
     zygote.launcher().pool(3).unwrap();
     thread::scope(|scope| {
         for code in 0..4 {
@@ -453,17 +446,15 @@ fn many_threads_share_a_pool(zygote: &Zygote) {
         }
     });
     zygote.launcher().pool(0).unwrap();
-    until(|| children_of(launcher).is_empty());
-    until(|| descriptors(&launcher.to_string()) == before.1);
-    assert_eq!(descriptors("self"), before.0);
+    until_idle(launcher);
+    assert_eq!(descriptors("self"), before);
 }
 
 /// A spare child that is taken before it was forked is forked at once, whatever else the launcher is asked meanwhile.
 fn a_wanted_spare_is_not_put_off(zygote: &Zygote) {
     idle(zygote).wait().unwrap();
     let launcher = launcher_of(std::process::id());
-    until(|| children_of(launcher).is_empty());
-    let before = descriptors(&launcher.to_string());
+    until_idle(launcher);
     let spawned = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -478,9 +469,8 @@ fn a_wanted_spare_is_not_put_off(zygote: &Zygote) {
             zygote.launcher().pool(0).unwrap();
         }
     });
-    until(|| children_of(launcher).is_empty());
     // Those not wanted any more, too, that were never forked.
-    until(|| descriptors(&launcher.to_string()) == before);
+    until_idle(launcher);
 }
 
 /// Each child is two descriptors of the launcher's until it is reaped.
@@ -506,7 +496,7 @@ fn the_ended_are_reaped_while_many_spawn(zygote: &Zygote) {
     let most = most.into_inner();
     println!("(at most {most} zombies)");
     assert!(most <= 2 * THREADS);
-    until(|| children_of(launcher).is_empty());
+    until_idle(launcher);
 }
 
 /// With this variable set, this program is what the next test runs.
@@ -591,13 +581,9 @@ fn the_launcher_takes_no_signals(zygote: &Zygote) {
 fn kills_at_random_points_leave_nothing(zygote: &Zygote) {
     idle(zygote).kill().unwrap();
     let launcher = launcher_of(std::process::id());
-    until(|| children_of(launcher).is_empty());
+    until_idle(launcher);
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    let before = (
-        descriptors("self"),
-        descriptors(&launcher.to_string()),
-        threads(),
-    );
+    let before = (descriptors("self"), threads());
     let mut random = 1_u32;
     let (mut ready, mut half_way) = (0, 0);
     for _ in 0..share(200) {
@@ -635,11 +621,10 @@ fn kills_at_random_points_leave_nothing(zygote: &Zygote) {
             }
             Err(other) => panic!("{other}"),
         }
-        until(|| children_of(launcher).is_empty());
+        until_idle(launcher);
     }
     println!("({ready} killed when they ran, {half_way} before)");
-    until(|| threads() == before.2);
-    until(|| descriptors(&launcher.to_string()) == before.1);
+    until(|| threads() == before.1);
     assert_eq!(descriptors("self"), before.0);
 }
 
