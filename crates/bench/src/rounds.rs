@@ -1,5 +1,8 @@
 //! Rounds: each contender measures once, then each once more. What disturbs the machine for a while disturbs all of
 //! them.
+//!
+//! Each round has another order: what a contender leaves behind (page tables that fork() copied push all else out of
+//! the CPU's caches) is no other's lot every time. The orders are the same in each run.
 
 use std::ffi::OsString;
 
@@ -31,8 +34,12 @@ pub(crate) fn alternate(
         workers.push(started?);
     }
     let mut measured: Vec<Vec<Round>> = teams.iter().map(|_| Vec::new()).collect();
+    let mut order: Vec<usize> = (0..teams.len()).collect();
+    let mut random = fastrand::Rng::with_seed(0);
     for round in 0..rounds + usize::from(warm) {
-        for (team, measured) in workers.iter_mut().zip(&mut measured) {
+        random.shuffle(&mut order);
+        for &place in &order {
+            let (team, measured) = (&mut workers[place], &mut measured[place]);
             for worker in &mut *team {
                 worker.prepare()?;
             }

@@ -261,7 +261,8 @@ pub fn reserve_address_space() -> Result<(), Status> {
     reserve().map(|_| ())
 }
 
-/// Does ahead what the engine's start needs and processes forked from this one can use, too: the reservation, buffers, the page by which a forked copy is told apart. Starts nothing.
+/// Does ahead what the engine's start needs and processes forked from this one can use, too: the reservation, buffers, the page by which a forked copy is told apart, what the kernel says of
+/// itself. Starts nothing.
 ///
 /// For a process that forks others which are to start their engines quickly.
 ///
@@ -276,6 +277,9 @@ pub fn prepare() -> Result<(), Status> {
     };
     forked::prepare_mark().map_err(fail)?;
     Bounce::prepare();
+    // Both keep what they find out; the files mean this process, and are of no use to a copy.
+    let _ = huge_page_size();
+    let _ = (ProcMem::open(), Pagemap::open());
     crate::fork::watch().map_err(fail)
 }
 

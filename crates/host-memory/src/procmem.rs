@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
@@ -201,13 +202,20 @@ impl ProcMem {
 /// Whether the kernel reads through this `/proc/self/mem` what may not be read. `COWSPACE_DISABLE` can say no only of a kernel that tells what permissions there are: those that
 /// really refuse do.
 fn is_forced(memory: &File) -> io::Result<bool> {
+    // The kernel decided when it started: one answer for this process and all forked from it.
+    static FORCED: OnceLock<bool> = OnceLock::new();
+    if let Some(forced) = FORCED.get() {
+        return Ok(*forced);
+    }
     let none = Reservation::new(page_size())?;
     let start = none.range().start();
-    if Disabled::get().contains(Disabled::FORCE) {
+    let forced = if Disabled::get().contains(Disabled::FORCE) {
         let maps = File::open("/proc/self/maps")?;
-        return Ok(permissions_at(&maps, start).is_err());
-    }
-    Ok(memory.read_exact_at(&mut [0], start as u64).is_ok())
+        permissions_at(&maps, start).is_err()
+    } else {
+        memory.read_exact_at(&mut [0], start as u64).is_ok()
+    };
+    Ok(*FORCED.get_or_init(|| forced))
 }
 
 /// Calls `f` with each part of `len` bytes from `addr` that lies in one mapping, as offsets in the whole, while that mapping has the permission `needed`. Allocates nothing.
