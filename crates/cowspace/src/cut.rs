@@ -20,6 +20,7 @@ use host_memory::page::{HostRange, Prot, page_size};
 use host_memory::pagemap::PageFlags;
 use host_memory::process;
 use host_memory::reserve::{InstallError, Prepared, Source};
+use host_memory::stop::has_io_workers;
 use host_memory::transfers;
 use host_memory::uffd::{Modes, Protect};
 use page_tree::{LayerId, MemoryId};
@@ -163,7 +164,10 @@ impl Engine {
             (false, Some(tracer)) if !native => {
                 self.cut_file_parked(tracer, space, family, memory, one)?
             }
-            (false, _) if one && self.writable_pieces(space, family, memory) <= 1 => {
+            // What the cut replaces it may have to put back, and an io_uring's workers would not stop for that.
+            (false, _)
+                if one && self.writable_pieces(space, family, memory) <= 1 && !has_io_workers() =>
+            {
                 self.cut_file_replaced(space, family, memory)?;
             }
             (false, _) => after = self.cut_file_stopped(family, memory)?,
@@ -415,6 +419,7 @@ impl Engine {
         drop(state);
         let (to, _) = file.at(0).map_err(no_memory("making a file"))?;
         let stopped = self.stop_world()?;
+        stopped.may_move_pages()?;
         let copied = self.copy_private(range, policy, to);
         let mapped = copied.and_then(|_| {
             for (index, piece) in pieces.iter().enumerate() {

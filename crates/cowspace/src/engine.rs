@@ -175,7 +175,7 @@ impl Engine {
         let handler = handler.or(ahead::handler());
         match stop_other_threads(handler.as_slice()) {
             Ok(stopped) => Ok(StoppedWorld {
-                _stopped: stopped,
+                stopped,
                 _starting: starting,
             }),
             Err(error) => {
@@ -189,8 +189,22 @@ impl Engine {
 /// Only this thread and the fault handler's run. Nothing may be allocated or freed meanwhile: a stopped thread may be inside the allocator.
 pub(crate) struct StoppedWorld<'a> {
     // In this order: threads that wait for the lock must run to get it.
-    _stopped: Stopped,
+    stopped: Stopped,
     _starting: MutexGuard<'a, ()>,
+}
+
+impl StoppedWorld<'_> {
+    /// For who moves pages to another place.
+    ///
+    /// # Errors
+    ///
+    /// `UNAVAILABLE` if an io_uring has workers: they go on, and what they write to the old place meanwhile would be lost.
+    pub(crate) fn may_move_pages(&self) -> Result<(), Status> {
+        if self.stopped.has_io_workers() {
+            return Err(Status::UNAVAILABLE);
+        }
+        Ok(())
+    }
 }
 
 /// What is measured of the fault handler so far; `None` as long as nothing was traced.

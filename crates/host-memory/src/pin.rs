@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::access::Volatile;
 
@@ -50,7 +50,10 @@ impl Pinned {
         );
         let length = u32::try_from(len).map_err(io::Error::other)?;
         let into = std::ptr::with_exposed_provenance_mut(self.memory.addr() + at);
-        let read = opcode::ReadFixed::new(types::Fd(file.as_raw_fd()), into, length, 0).build();
+        // By one of the ring's workers, as the kernel chooses where a file could make the caller wait (Linux 7.3: also on tmpfs): a thread that stays, and cannot be stopped.
+        let read = opcode::ReadFixed::new(types::Fd(file.as_raw_fd()), into, length, 0)
+            .build()
+            .flags(squeue::Flags::ASYNC);
         // SAFETY: the descriptor is open until we are done, for we wait; the buffer is the registered one, see `new`.
         unsafe { self.ring.submission().push(&read) }.map_err(io::Error::other)?;
         self.ring.submit_and_wait(1)?;

@@ -74,6 +74,7 @@ struct Turn {
 #[derive(Debug)]
 pub struct Stopped {
     _turn: MutexGuard<'static, Turn>,
+    io_workers: bool,
 }
 
 /// Why the other threads could not be stopped. None of them is stopped then.
@@ -93,7 +94,7 @@ pub enum StopError {
     Io(#[from] io::Error),
 }
 
-/// Stops all threads of the process but the caller and those in `spare` (thread ids), until the answer is dropped.
+/// Stops all threads of the process but the caller, those in `spare` (thread ids) and an io_uring's workers ([`Stopped::has_io_workers`]), until the answer is dropped.
 ///
 /// One caller at a time: others wait here, where they can be stopped. Needs a real-time signal: `SIGRTMAX - 2`, or the next below that the program left at its default; the
 /// handler stays installed. System calls of the stopped threads go on afterwards (`SA_RESTART`), except those which `signal(7)` says never do: `nanosleep`, `poll` and the
@@ -111,15 +112,43 @@ pub fn stop_other_threads(spare: &[i32]) -> Result<Stopped, StopError> {
     LISTED.store(0, Release);
     GATE.store(round, SeqCst);
     // From here on a return opens the gate.
-    let stopped = Stopped { _turn: turn };
+    let mut stopped = Stopped {
+        _turn: turn,
+        io_workers: false,
+    };
     let deadline = Instant::now() + MOST_PATIENCE;
+    let mut io_workers = false;
     let mut readings_without_new = 0;
     while readings_without_new < 2 {
-        let new = signal_new_threads(&tasks, signal, spare)?;
+        let new = signal_new_threads(&tasks, signal, spare, &mut io_workers)?;
         wait_for_all(&tasks, round, deadline)?;
         readings_without_new = if new { 0 } else { readings_without_new + 1 };
     }
+    stopped.io_workers = io_workers;
     Ok(stopped)
+}
+
+/// Whether this process has threads of the kernel's that work for an io_uring, see [`Stopped::has_io_workers`]. True also where that cannot be read.
+#[must_use]
+pub fn has_io_workers() -> bool {
+    let looked = Tasks::open().and_then(|tasks| {
+        let mut found = false;
+        tasks.each(|tid| {
+            found = found || tasks.is_io_worker(tid);
+            Ok::<_, io::Error>(())
+        })?;
+        Ok(found)
+    });
+    looked.unwrap_or(true)
+}
+
+impl Stopped {
+    /// Whether there are threads that were *not* stopped: the kernel's own for an io_uring (`iou-wrk`, `iou-sqp`), which take no signal. They run no code of the program, but what they read
+    /// goes to its memory at any time, as from a device. So pages may be copied meanwhile, but not change their place.
+    #[must_use]
+    pub fn has_io_workers(&self) -> bool {
+        self.io_workers
+    }
 }
 
 impl Drop for Stopped {
@@ -130,11 +159,21 @@ impl Drop for Stopped {
 }
 
 /// Signals every thread not known yet, and lists it. Answers whether there was one.
-fn signal_new_threads(tasks: &Tasks, signal: c_int, spare: &[i32]) -> Result<bool, StopError> {
+fn signal_new_threads(
+    tasks: &Tasks,
+    signal: c_int,
+    spare: &[i32],
+    io_workers: &mut bool,
+) -> Result<bool, StopError> {
     let me = gettid();
     let mut any = false;
     tasks.each(|tid| {
         if tid == me || spare.contains(&tid) || slot_of(tid).is_some() {
+            return Ok(());
+        }
+        // Asked before: it would keep each round's signal in its queue, and the queue is limited.
+        if tasks.is_io_worker(tid) {
+            *io_workers = true;
             return Ok(());
         }
         let index = LISTED.load(Relaxed);

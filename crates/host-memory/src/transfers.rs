@@ -3,26 +3,53 @@
 //! Such a transfer holds on to the page (it is *pinned*) and writes to it whatever the page table says by then: write protection, of userfaultfd as any other, does not stop it and
 //! does not see it. `fork(2)` asks each page whether it is pinned; a program cannot. It can ask whether it has anything by which such a transfer may be under way:
 //!
-//! - memory pinned for long: io_uring's registered buffers, RDMA, vfio (`VmPin` of `proc_pid_status(5)`);
+//! - memory pinned for long: RDMA, vfio (`VmPin` of `proc_pid_status(5)`), and io_uring's registered buffers. These are in `VmPin` too, but Linux 7.3 counts them there only for who lacks
+//!   `CAP_IPC_LOCK`; so each ring is asked as well (`UserBufs` of its `/proc/self/fdinfo`);
 //! - a descriptor opened with `O_DIRECT`;
 //! - an io_uring, or a context of the older asynchronous input and output (`io_setup(2)`).
 //!
-//! What is not found: a transfer whose descriptor was closed while it was under way; and `process_vm_writev(2)`, `/proc/PID/mem` and debuggers, be it a thread of this process or another one
+//! What is not found: a transfer whose descriptor was closed while it was under way, and what is registered with a ring that has no descriptor any more (but a mapping, or one registered with itself) where
+//! `VmPin` does not count it; and `process_vm_writev(2)`, `/proc/PID/mem` and debuggers, be it a thread of this process or another one
 //! that writes so. These hold on to a page for as long as the copying takes, which is short unless the memory that they copy from is served by a userfaultfd.
 
 use std::fs;
 use std::io;
+use std::path::Path;
+use std::thread;
 
 use nix::fcntl::readlinkat;
 
 use crate::folder::Folder;
+
+/// How often a ring is asked that is being used.
+const RING_TRIES: usize = 100;
 
 /// Whether memory of this process is pinned for long. True also where that cannot be read.
 #[must_use]
 pub fn has_pinned_memory() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let pinned = status.lines().find_map(|line| line.strip_prefix("VmPin:"));
-    pinned.is_none_or(|size| size.trim() != "0 kB")
+    pinned.is_none_or(|size| size.trim() != "0 kB") || has_registered_buffers()
+}
+
+/// Whether a ring of this process has registered buffers.
+fn has_registered_buffers() -> bool {
+    any_descriptor(|folder, number| is_io_uring(folder, number) && has_buffers(number))
+}
+
+/// Newer kernels tell nothing of a ring that is just being used, so it is asked some times.
+fn has_buffers(ring: i32) -> bool {
+    for _ in 0..RING_TRIES {
+        let Ok(told) = fs::read_to_string(format!("/proc/self/fdinfo/{ring}")) else {
+            // Closed since, or not to be known.
+            return Path::new("/proc/self/fd").join(ring.to_string()).exists();
+        };
+        if let Some(count) = told.lines().find_map(|line| line.strip_prefix("UserBufs:")) {
+            return count.trim() != "0";
+        }
+        thread::yield_now();
+    }
+    true
 }
 
 /// Whether a transfer by the kernel into pages of this process may be under way. True also where that cannot be found out. Allocates (but calls no `malloc`, see `folder.rs`); takes some
@@ -34,10 +61,15 @@ pub fn may_be_under_way() -> bool {
 
 /// Whether some descriptor of this process is an io_uring or was opened for direct input and output.
 fn has_direct_descriptor() -> bool {
+    any_descriptor(|folder, number| is_direct(number) || is_io_uring(folder, number))
+}
+
+/// Whether this is so of some descriptor of this process. True also where they cannot be listed.
+fn any_descriptor(is_so: impl Fn(&Folder, i32) -> bool) -> bool {
     let looked = Folder::open(c"/proc/self/fd").and_then(|folder| {
         let mut found = false;
         folder.each_number(|number| {
-            found |= is_direct(number) || is_io_uring(&folder, number);
+            found = found || is_so(&folder, number);
             Ok::<_, io::Error>(())
         })?;
         Ok(found)
@@ -86,5 +118,27 @@ mod tests {
             Err(error) => println!("SKIP O_DIRECT: {error}"),
         }
         assert!(!has_direct_descriptor());
+        #[cfg(feature = "pin")]
+        registered_buffers_are_found();
+    }
+
+    #[cfg(feature = "pin")]
+    fn registered_buffers_are_found() {
+        assert!(!has_registered_buffers());
+        let memory = memmap2::MmapMut::map_anon(crate::page::page_size()).unwrap();
+        let Ok(ring) = io_uring::IoUring::new(2) else {
+            println!("SKIP registered buffers: no io_uring");
+            return;
+        };
+        assert!(!has_registered_buffers());
+        let buffer = libc::iovec {
+            iov_base: memory.as_ptr().cast_mut().cast(),
+            iov_len: memory.len(),
+        };
+        // SAFETY: nothing is ever read into the buffer, and the memory outlives the registration.
+        unsafe { ring.submitter().register_buffers(&[buffer]) }.unwrap();
+        assert!(has_registered_buffers() && has_pinned_memory());
+        ring.submitter().unregister_buffers().unwrap();
+        assert!(!has_registered_buffers());
     }
 }

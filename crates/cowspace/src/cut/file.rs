@@ -320,6 +320,7 @@ impl Engine {
         }
         let stopped = self
             .stop_world()
+            .and_then(|stopped| stopped.may_move_pages().map(|()| stopped))
             .unwrap_or_else(|status| fail_closed("a mapping cannot be put back", &status));
         for piece in pieces {
             let mut result = Ok(());

@@ -9,6 +9,11 @@ use nix::sys::stat::Mode;
 
 use crate::folder::Folder;
 
+/// So much of a thread's `stat` is read: all up to the flags.
+const STAT: usize = 192;
+/// The kernel's mark of io_uring's workers and of its thread that polls for submissions (linux/sched.h; not in its interface, but the same since they are threads of the process, 5.12).
+const PF_IO_WORKER: u32 = 0x10;
+
 /// A directory that has a folder for each thread, named by its id.
 #[derive(Debug)]
 pub(super) struct Tasks {
@@ -47,39 +52,48 @@ impl Tasks {
 
     /// What the thread is at. Where that cannot be read: waiting.
     pub(super) fn state(&self, tid: i32) -> State {
-        let mut path = [0; 32];
-        let mut stat = [0; 128];
-        // A thread id has at most 10 digits, so it fits, with a zero byte left.
-        if write!(&mut path[..31], "{tid}/stat").is_err() {
-            return State::Waiting;
+        let mut stat = [0; STAT];
+        match self.stat(tid, &mut stat) {
+            Err(Errno::ENOENT | Errno::ESRCH) => State::Dead,
+            Err(_) => State::Waiting,
+            Ok(fields) => match fields.first() {
+                Some(b'Z' | b'X' | b'x') => State::Dead,
+                Some(b'R') => State::Runnable,
+                _ => State::Waiting,
+            },
         }
-        let Ok(path) = CStr::from_bytes_until_nul(&path) else {
-            return State::Waiting;
-        };
-        let read = openat(
+    }
+
+    /// Whether the thread is one of the kernel's own for an io_uring: it runs no code of the program, and takes no signal. `false` where that cannot be read.
+    pub(super) fn is_io_worker(&self, tid: i32) -> bool {
+        let mut stat = [0; STAT];
+        // "state ppid pgrp session tty_nr tpgid flags ..."
+        self.stat(tid, &mut stat)
+            .ok()
+            .and_then(|fields| fields.split(|byte| *byte == b' ').nth(6))
+            .and_then(|flags| std::str::from_utf8(flags).ok()?.parse::<u32>().ok())
+            .is_some_and(|flags| flags & PF_IO_WORKER != 0)
+    }
+
+    /// What proc_pid_stat(5) tells of a thread, from its state on.
+    fn stat<'a>(&self, tid: i32, stat: &'a mut [u8; STAT]) -> nix::Result<&'a [u8]> {
+        let mut path = [0; 32];
+        // A thread id has at most 10 digits, so it fits, with a zero byte left.
+        write!(&mut path[..31], "{tid}/stat").map_err(|_| Errno::EINVAL)?;
+        let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EINVAL)?;
+        let file = openat(
             &self.dir,
             path,
             OFlag::O_RDONLY | OFlag::O_CLOEXEC,
             Mode::empty(),
-        )
-        .and_then(|file| nix::unistd::read(&file, &mut stat));
-        match read {
-            Err(Errno::ENOENT | Errno::ESRCH) => State::Dead,
-            Err(_) => State::Waiting,
-            Ok(len) => {
-                // "tid (name) state ...", and the name may have anything in it (proc_pid_stat(5)).
-                let stat = &stat[..len];
-                let state = stat
-                    .iter()
-                    .rposition(|byte| *byte == b')')
-                    .and_then(|end| stat.get(end + 2));
-                match state {
-                    Some(b'Z' | b'X' | b'x') => State::Dead,
-                    Some(b'R') => State::Runnable,
-                    _ => State::Waiting,
-                }
-            }
-        }
+        )?;
+        let len = nix::unistd::read(&file, stat)?;
+        let stat = &stat[..len];
+        // "tid (name) state ...", and the name may have anything in it.
+        let name_end = stat.iter().rposition(|byte| *byte == b')');
+        Ok(name_end
+            .and_then(|end| stat.get(end + 2..))
+            .unwrap_or_default())
     }
 }
 
