@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use bytesize::ByteSize;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::js::Js;
 use crate::warm::Source;
 
 /// Warm a search index once, and give it to many processes.
@@ -21,8 +22,11 @@ use crate::warm::Source;
 ///   fork             fork(2) of a process with the index in private anonymous memory
 ///   cold             no zygote: the program is executed again, and indexes again
 #[derive(Parser, Debug)]
-#[command(version, verbatim_doc_comment, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(version, verbatim_doc_comment, after_help = AFTER_HELP, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) runtime: Option<Runtime>,
+
     /// Text files and folders to index; by default this repository's own text.
     pub(crate) paths: Vec<PathBuf>,
 
@@ -81,6 +85,12 @@ Examples:
   zygote-demo --profile demo.faults            each page fault of the cowspace rows, to look into
 
 Exit status: 0 if every process saw exactly its own index, else 1.";
+
+/// What else can be warm.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runtime {
+    Js(Js),
+}
 
 /// The parts of a run that are processes of their own.
 #[derive(Clone, Copy, Debug, ValueEnum)]

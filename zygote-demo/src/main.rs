@@ -7,6 +7,8 @@
 //!                    children (what each does) ────┘
 //!  profile: records the faults of the cowspace rows
 //!  report: the table, or JSON
+//!
+//!  main ── cli ── js: a JavaScript runtime instead of the index
 //! ```
 
 #![forbid(unsafe_code)]
@@ -14,6 +16,7 @@
 mod children;
 mod cli;
 mod index;
+mod js;
 mod pad;
 mod plan;
 mod profile;
@@ -32,8 +35,7 @@ use clap::Parser;
 use cowspace::Policy;
 use zygote::Launcher;
 
-use crate::cli::Cli;
-use crate::cli::Role;
+use crate::cli::{Cli, Role, Runtime};
 use crate::plan::{How, Plan};
 use crate::profile::Profile;
 use crate::progress::Progress;
@@ -44,6 +46,12 @@ use crate::state::State;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Runtime::Js(js)) = &cli.runtime {
+        return js::run(js).unwrap_or_else(|error| {
+            report_error(&error);
+            ExitCode::FAILURE
+        });
+    }
     let done = match cli.role {
         Some(Role::Fork) => rows::fork::process().map(|()| true),
         Some(Role::Cold) => rows::cold::process().map(|()| true),
