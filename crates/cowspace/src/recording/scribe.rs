@@ -26,6 +26,8 @@ use super::{By, CAPACITY, RECORDS};
 const INTERVAL: Duration = Duration::from_millis(5);
 /// Faults in one message: some 40 KiB.
 const MOST_FAULTS: usize = 1024;
+/// A mapping that nobody has faulted on is written so long after it was made.
+const SETTLED_NS: u64 = 1_000_000_000;
 /// Mappings in one message: a MiB at most.
 const MOST_MAPPINGS: usize = 8192;
 
@@ -63,6 +65,7 @@ fn record(engine: &'static Engine, path: &Path, by: By, at_ns: u64) -> io::Resul
         before: Stats::default(),
         batch: Vec::new(),
         made: VecDeque::new(),
+        ending: false,
         names: Vec::new(),
         look: false,
         named: HashSet::default(),
@@ -132,8 +135,10 @@ struct Scribe {
     before: Stats,
     /// Records that were taken from the channel.
     batch: Vec<FaultRecord>,
-    /// Mappings that are not written yet: later records may lie before them.
+    /// Mappings that are not written yet: records of faults before them may still come. See [`Scribe::is_due`].
     made: VecDeque<Made>,
+    /// No more records come.
+    ending: bool,
     /// New names of VMOs, to be written behind them.
     names: Vec<Mapping>,
     /// Not all mappings were noted.
@@ -177,8 +182,10 @@ impl Scribe {
             self.write_batch(all)?;
             if all {
                 // Behind mappings that still have the names before.
-                let names = std::mem::take(&mut self.names);
-                self.write_mappings(names)?;
+                if self.made.is_empty() {
+                    let names = std::mem::take(&mut self.names);
+                    self.write_mappings(names)?;
+                }
                 if std::mem::take(&mut self.look) {
                     self.write_mappings(mapped::all(self.engine))?;
                 }
@@ -188,7 +195,15 @@ impl Scribe {
         Ok(())
     }
 
-    /// Writes the batch, and each mapping before the first fault that was read when it was there. If these are `all` records there are, then all mappings.
+    /// Whether a mapping is to be written though no fault behind it has come.
+    ///
+    /// A thread goes on before the handler has sent the record of its fault: it can unmap, and another one map something else there. So the new mapping waits for a fault that was read after it was
+    /// made (the handler sends all records of a batch before it reads the next). If none comes, then until long after any handler has got the CPU again.
+    fn is_due(&self, made: &Made) -> bool {
+        self.ending || made.at_ns.saturating_add(SETTLED_NS) <= monotonic_ns()
+    }
+
+    /// Writes the batch, and each mapping before the first fault that was read when it was there. If these are `all` records there are, then the mappings that are due.
     fn write_batch(&mut self, all: bool) -> io::Result<()> {
         let mut faults = Vec::with_capacity(self.batch.len());
         let mut table = Vec::new();
@@ -205,7 +220,9 @@ impl Scribe {
         }
         self.write_faults(faults)?;
         if all {
-            while let Some(made) = self.made.pop_front() {
+            while self.made.front().is_some_and(|made| self.is_due(made))
+                && let Some(made) = self.made.pop_front()
+            {
                 self.enter(&mut table, made)?;
             }
             self.write_mappings(table)?;
@@ -269,6 +286,7 @@ impl Scribe {
             self.attach();
             handler.stop_recording();
         }
+        self.ending = true;
         self.round()?;
         let counted = handler.map(|handler| handler.stats()).unwrap_or_default();
         let since = |count: fn(&Stats) -> u64| count(&counted).saturating_sub(count(&self.before));
