@@ -33,7 +33,7 @@
 //! here takes an address without checking that it does.
 
 pub mod access;
-pub mod code;
+pub mod copies;
 mod folder;
 pub mod forked;
 pub mod heap;

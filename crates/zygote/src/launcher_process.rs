@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
 
-use host_memory::code;
+use host_memory::copies;
 use host_memory::process::{Fork, fork};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -53,7 +53,13 @@ fn launcher_or_child(socket: OwnedFd, entries: &[Entry]) -> i32 {
     let outcome = Process::new(socket).and_then(Process::serve);
     match outcome {
         Ok(Outcome::ZygoteGone) => 0,
-        Ok(Outcome::InChild(control)) => blank::run(control, entries),
+        Ok(Outcome::InChild { control, waits }) => {
+            if waits {
+                // What is not prepared the child does when it runs.
+                let _ = copies::own_written_pages();
+            }
+            blank::run(control, entries)
+        }
         Err(error) => {
             eprintln!("zygote-launcher: {error}");
             1
@@ -64,7 +70,11 @@ fn launcher_or_child(socket: OwnedFd, entries: &[Entry]) -> i32 {
 enum Outcome {
     ZygoteGone,
     /// This process is a new blank child; it will be told over this socket what to become.
-    InChild(OwnedFd),
+    InChild {
+        control: OwnedFd,
+        /// Not at once: it has time to prepare.
+        waits: bool,
+    },
 }
 
 struct Process {
@@ -100,7 +110,7 @@ impl Process {
         // What cannot be prepared here each child does by itself.
         let _ = cowspace::prepare();
         let _ = blank::rehearse();
-        let _ = code::share_with_copies();
+        let _ = copies::share_code();
         // Last: whoever looks for a launcher finds one that is ready, with nothing open but its socket.
         rustix::thread::set_name(c"zygote-launcher")?;
         Ok(Self {
@@ -118,7 +128,7 @@ impl Process {
             // A child that is wanted now before those that have ended. A spare one first: however many more requests come, they do not put it off.
             let served = if let Some((place, events)) = happened.spare {
                 match self.spares.remove(place) {
-                    Some(spare) if !events.contains(PollFlags::HUP) => self.launch(spare)?,
+                    Some(spare) if !events.contains(PollFlags::HUP) => self.launch(spare, false)?,
                     // The zygote has let go of it before it was forked.
                     _ => Served::Launcher,
                 }
@@ -127,7 +137,7 @@ impl Process {
             } else if happened.ended.is_empty() {
                 self.idle = true;
                 match self.spares.pop_front() {
-                    Some(spare) => self.launch(spare)?,
+                    Some(spare) => self.launch(spare, true)?,
                     None => Served::Launcher,
                 }
             } else {
@@ -136,9 +146,9 @@ impl Process {
             match served {
                 Served::ZygoteGone => return Ok(Outcome::ZygoteGone),
                 Served::Launcher => {}
-                Served::InChild(control) => {
+                Served::InChild { control, waits } => {
                     self.mask.thread_set_mask()?;
-                    return Ok(Outcome::InChild(control));
+                    return Ok(Outcome::InChild { control, waits });
                 }
             }
             self.reap(&happened.ended);
@@ -156,7 +166,7 @@ impl Process {
             Err(error) => return Err(error),
         };
         match (request, <[OwnedFd; LAUNCH]>::try_from(descriptors)) {
-            (Request::Now, Ok(descriptors)) => self.launch(descriptors),
+            (Request::Now, Ok(descriptors)) => self.launch(descriptors, false),
             (Request::Spare, Ok(descriptors)) => {
                 self.spares.push_back(descriptors);
                 Ok(Served::Launcher)
@@ -165,10 +175,10 @@ impl Process {
         }
     }
 
-    /// Forks a blank child.
-    fn launch(&mut self, [control, status]: [OwnedFd; LAUNCH]) -> io::Result<Served> {
+    /// Forks a blank child, which is to wait for some time or not.
+    fn launch(&mut self, [control, status]: [OwnedFd; LAUNCH], waits: bool) -> io::Result<Served> {
         match fork() {
-            Ok(Fork::Child) => return Ok(Served::InChild(control)),
+            Ok(Fork::Child) => return Ok(Served::InChild { control, waits }),
             Ok(Fork::Parent(pid)) => {
                 // From here on the child alone has it, so its end closes it.
                 drop(control);
@@ -269,5 +279,9 @@ enum Served {
     /// This is the launcher, whether a child was forked or not.
     Launcher,
     /// This process is the new blank child; it will be told over this socket what to become.
-    InChild(OwnedFd),
+    InChild {
+        control: OwnedFd,
+        /// Not at once: it has time to prepare.
+        waits: bool,
+    },
 }
