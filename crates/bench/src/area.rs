@@ -24,7 +24,7 @@ pub(crate) struct Area {
 impl Area {
     /// Reserves `len` bytes and maps nothing yet. A page behind them stays free, or the kernel would make one mapping
     /// of several.
-    fn reserve(len: usize) -> Result<Area> {
+    pub(crate) fn reserve(len: usize) -> Result<Area> {
         let reservation = Reservation::new(len + page_size()).context("no room for the memory")?;
         let range = reservation.range().sub(0, len);
         let range = range.context("a length of no whole pages")?;
@@ -53,8 +53,14 @@ impl Area {
         fill(&area.memory);
         reservation.release(area.range)?;
         let layer = file.seal().map_err(|(_, error)| anyhow!(error))?;
-        reservation.map(area.range, Source::Private(&layer, 0), RW)?;
+        area.show(&layer)?;
         Ok((area, layer))
+    }
+
+    /// Maps a file's pages, all of it by one call.
+    pub(crate) fn show(&self, layer: &Layer) -> Result<()> {
+        let pages = Source::Private(layer, 0);
+        Ok(self.reservation.map(self.range, pages, RW)?)
     }
 
     /// Gives private pages up, so that the file's show again.

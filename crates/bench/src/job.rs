@@ -16,6 +16,8 @@ pub(crate) enum Contender {
     Fork,
     /// `fork()` of a private mapping of a memory file.
     ForkFile,
+    /// A child that was forked ahead, and maps a memory file.
+    BareBlank,
     /// Copying all bytes.
     Memcpy,
     /// A new process that makes the memory for itself.
@@ -35,6 +37,7 @@ impl Contender {
             Contender::Native | Contender::Traced => "cowspace",
             Contender::Fork => "fork",
             Contender::ForkFile => "fork_file",
+            Contender::BareBlank => "bare_blank",
             Contender::Memcpy => "memcpy",
             Contender::PosixSpawn => "posix_spawn",
             Contender::BareUffd => "bare_uffd",

@@ -10,6 +10,7 @@ use crate::clock::us;
 use crate::fault::teams;
 use crate::job::{Contender, Job, Task as Any};
 use crate::report::{Bar, Row};
+use crate::rivals::blank::Waiting;
 use crate::rivals::cold::ColdStarter;
 use crate::rivals::forking::Forking;
 use crate::rounds::{Figure, Round, Team};
@@ -27,6 +28,10 @@ const LINEAR: f64 = 1.5;
 /// Why more memory may cost more though nothing is done for each page.
 const CACHES: &str = "nothing grows with the memory but what the rounds of fork(), which copies page tables, leave of the CPU's caches: \
     fork_file, which does the same for any size, rises as much.";
+
+/// Why spare children are not there sooner.
+const SPARES_FLOOR: &str = "bare_blank, which does nothing but wake up and map, is the floor; above it lie the clone of each VMO, the image and its descriptors by one message, the checks of \
+    what came, and the child's engine: some 40 system calls in two processes, all with caches as others left them.";
 
 /// Figures, in microseconds from the request: the child's first instruction, and the end of its work.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -59,6 +64,7 @@ pub(crate) fn parent(
         Contender::Traced => warmed(Policy::Traced)?,
         Contender::Fork => Box::new(Forking::anonymous(lengths)?),
         Contender::ForkFile => Box::new(Forking::of_files(lengths)?),
+        Contender::BareBlank => Box::new(Waiting::new(lengths)?),
         Contender::PosixSpawn => Box::new(ColdStarter::new(lengths)),
         other => bail!("{} has no children", other.name()),
     })
@@ -125,7 +131,7 @@ pub(crate) fn ready(bench: &Bench) -> Outcome {
         .collect();
     jobs.extend(teams(
         Any::Spawn(plain),
-        &[Contender::Fork, Contender::ForkFile],
+        &[Contender::Fork, Contender::ForkFile, Contender::BareBlank],
     ));
     let measured = bench.rounds(&jobs, 21)?;
     // It takes as long as all the others together, and does not depend on what came before.
@@ -141,10 +147,13 @@ pub(crate) fn ready(bench: &Bench) -> Outcome {
     Ok(vec![
         row(0, "default").bar(Bar::at_most("fork", 0.03)),
         row(1, "spare children waiting")
+            .rival("bare_blank", Figure::at(&measured[6], figure::FIRST))
             .bar(Bar::at_most("fork", 0.015))
-            .bar(Bar::at_most("fork_file", 1.5)),
+            .bar(Bar::at_most("fork_file", 1.5))
+            .floor(SPARES_FLOOR),
         row(2, "after freeze"),
-        row(3, "after freeze, spare children waiting"),
+        row(3, "after freeze, spare children waiting")
+            .rival("bare_blank", Figure::at(&measured[6], figure::FIRST)),
     ])
 }
 

@@ -2,6 +2,7 @@
 //! is not needed.
 
 pub(crate) mod bare;
+pub(crate) mod blank;
 pub(crate) mod cold;
 pub(crate) mod fork;
 pub(crate) mod forking;
