@@ -148,14 +148,7 @@ impl<'a> Mapping<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::hint::black_box;
-
-    use nix::sys::resource::{UsageWho, getrusage};
-    use nix::sys::wait::{WaitStatus, waitpid};
-    use nix::unistd::Pid;
-
     use super::*;
-    use crate::process::{Fork, fork};
 
     #[test]
     fn only_what_is_constant_and_of_a_file_of_code_is_meant() {
@@ -190,26 +183,5 @@ mod tests {
     #[test]
     fn a_process_of_several_threads_is_refused() {
         assert!(share_code().is_err());
-    }
-
-    #[test]
-    fn a_copys_stores_find_pages_of_its_own() {
-        let faults = || {
-            getrusage(UsageWho::RUSAGE_SELF)
-                .unwrap()
-                .minor_page_faults()
-        };
-        // The C library maps so much by itself.
-        let mut written = vec![7u8; 128 * page_size()];
-        let Fork::Parent(pid) = fork().unwrap() else {
-            let owned = own_written_pages();
-            let before = faults();
-            black_box(&mut written).fill(8);
-            let few = owned.is_ok() && faults() - before < 64;
-            std::process::exit(i32::from(!few));
-        };
-        let pid = Pid::from_raw(pid);
-        assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-        assert!(black_box(&written).iter().all(|byte| *byte == 7));
     }
 }
