@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -135,14 +136,12 @@ fn with_few_descriptors() {
 fn as_root_of_a_user_namespace() {
     let stage = Stage::new();
     let unshare = |program: &Path| {
-        let mut command = Command::new("setpriv");
+        let mut command = Command::new("unshare");
         if rustix::process::geteuid().is_root() {
-            let id = NOBODY.to_string();
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+            // And no groups besides.
+            command.uid(NOBODY).gid(NOBODY);
         }
-        command
-            .args(["unshare", "--user", "--map-root-user"])
-            .arg(program);
+        command.args(["--user", "--map-root-user"]).arg(program);
         command
     };
     match unshare(Path::new("true")).output() {

@@ -177,14 +177,14 @@ fn totals(out: &mut String, memory: &Memory, smaps: Option<&Smaps>) -> std::fmt:
         count(memory.layers, "sealed layer"),
     )?;
     let resident = (memory.private_bytes, memory.shared_bytes);
-    write!(
+    writeln!(
         out,
-        "page tables: private {}, shared {}; smaps: ",
+        "page tables: private {}, shared {}",
         size(resident.0),
         size(resident.1)
     )?;
     match smaps {
-        None => writeln!(out, "not readable")?,
+        None => writeln!(out, "smaps: not readable")?,
         Some(smaps) => {
             let kernel = (smaps.private_bytes, smaps.shared_bytes);
             let differ = resident.0.abs_diff(kernel.0) + resident.1.abs_diff(kernel.1);
@@ -193,7 +193,7 @@ fn totals(out: &mut String, memory: &Memory, smaps: Option<&Smaps>) -> std::fmt:
                 bytes => format!("{} apart", size(bytes)),
             };
             let (private, shared) = (size(kernel.0), size(kernel.1));
-            writeln!(out, "private {private}, shared {shared} ({differ})")?;
+            writeln!(out, "smaps: private {private}, shared {shared} ({differ})")?;
         }
     }
     writeln!(

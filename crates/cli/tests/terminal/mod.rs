@@ -59,7 +59,7 @@ impl Terminal {
         };
         // Kept until the program has it: who reads from a terminal that nobody has is told that it has ended.
         let mut session = Command::new("setsid");
-        session.arg("--ctty").arg(command.get_program());
+        session.arg("-c").arg(command.get_program());
         session.args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
