@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!  js: the command line ─┬─ show:    children one after the other
+//!                        ├─ server:  a child for each request, by HTTP
 //!                        └─ compare: with fork(), a cold process, and no process at all
 //!  script:  what is loaded, and what is run
 //!  zygote:  this process with a library loaded, and what its children do ── spare: those that wait
@@ -15,12 +16,15 @@ mod answer;
 mod compare;
 mod running;
 mod script;
+mod server;
 mod show;
 mod spare;
 mod zygote;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use ::zygote::Launcher;
@@ -31,14 +35,28 @@ use host_memory::probe::Probe;
 
 use self::compare::Role;
 use self::script::{Library, Script};
+use self::server::Listen;
 use self::zygote::{ENTRY, Zygote};
+
+/// How long a script may run that somebody posts.
+const SERVED_TIME: Duration = Duration::from_secs(10);
+
+/// How many bytes it may add.
+const SERVED_MEMORY: usize = 256 << 20;
 
 /// Run JavaScript in children of a warm runtime.
 ///
 /// The zygote loads the preload scripts once. Each child has the loaded runtime at once, and for itself: what its script changes, no other child sees.
 /// A script has the language's globals, `console` and `exit(code)`. Its value is printed.
+///
+/// With --listen it is a server: POST / with a script as the body gives the script's value (or, as HTTP status 4xx or 5xx, why there is none), run in a child of its own;
+/// with `Accept: application/json` its output as well. POST /preload loads one more script for children to come, wholly or not at all. GET /stats tells how it does.
+/// SIGTERM ends it when all that was begun is done. For instance:
+///
+///   zygote-demo js --preload library.js --listen unix:/tmp/js.sock &
+///   curl --unix-socket /tmp/js.sock --data-binary '6 * 7' http://js/
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("what").required(true).args(["script", "code", "role"])))]
+#[command(verbatim_doc_comment, group(ArgGroup::new("what").required(true).args(["script", "code", "listen", "role"])))]
 pub(crate) struct Js {
     /// A script to load before children are spawned; can be given several times.
     #[arg(long, value_name = "FILE")]
@@ -56,6 +74,22 @@ pub(crate) struct Js {
     #[arg(short = 'e', value_name = "CODE")]
     code: Option<String>,
 
+    /// Run the scripts that are posted to this address, unix:PATH or 127.0.0.1:PORT (port 0: any; which, is printed).
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["compare", "json", "children", "repeat"])]
+    listen: Option<Listen>,
+
+    /// With --listen: how many scripts run at the same time; by default as many as there are processors.
+    #[arg(long, value_name = "K", requires = "listen", value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: Option<u16>,
+
+    /// With --listen: how many more scripts may wait for their turn. Others get status 503.
+    #[arg(long, value_name = "N", requires = "listen", default_value_t = 1000)]
+    queue: u16,
+
+    /// With --listen: how many spare children have a copy of the runtime already, and wait for their script; by default as many as --concurrency.
+    #[arg(long, value_name = "N", requires = "listen", value_parser = clap::value_parser!(u16).range(0..=256))]
+    pool: Option<u16>,
+
     /// How the children's page faults are resolved.
     #[arg(long, value_enum, default_value_t = Policy::Native, conflicts_with = "compare")]
     policy: Policy,
@@ -68,11 +102,11 @@ pub(crate) struct Js {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeat: u16,
 
-    /// How long a child's script may run, as 500ms or 2s; by default as long as it likes.
+    /// How long a child's script may run, as 500ms or 2s; by default as long as it likes, with --listen 10s.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
 
-    /// How much memory a child's script may add to that of the zygote, as 16MiB; by default as much as the heap has.
+    /// How much memory a child's script may add to that of the zygote, as 16MiB; by default as much as the heap has, with --listen 256MiB.
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<ByteSize>,
 
@@ -122,6 +156,9 @@ pub(crate) fn run(js: &Js) -> Result<ExitCode> {
             "zygote-demo: this machine cannot trace faults, the kernel resolves them alone (`cowspace doctor` says why)"
         );
     }
+    if let Some(listen) = &js.listen {
+        return server::run(launcher, &library, listen, js.options());
+    }
     let script = js.script()?;
     if js.compare {
         let rounds = compare::Rounds {
@@ -138,6 +175,26 @@ pub(crate) fn run(js: &Js) -> Result<ExitCode> {
 }
 
 impl Js {
+    /// How to serve.
+    fn options(&self) -> server::Options {
+        let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+        let concurrency = self.concurrency.map_or_else(processors, usize::from);
+        server::Options {
+            concurrency,
+            queue: self.queue.into(),
+            spares: self.pool.map_or(concurrency, usize::from),
+            policy: self.policy.into(),
+            time: self.timeout.unwrap_or(SERVED_TIME),
+            memory: self.memory().unwrap_or(SERVED_MEMORY),
+        }
+    }
+
+    /// What --memory-limit says, in bytes.
+    fn memory(&self) -> Option<usize> {
+        let limit = self.memory_limit?.as_u64();
+        Some(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
     fn script(&self) -> Result<Script> {
         let (source, name) = match (&self.code, &self.script) {
             (Some(code), _) => (code.clone(), "<-e>".to_owned()),
@@ -148,9 +205,7 @@ impl Js {
             source,
             name,
             time: self.timeout,
-            memory: self
-                .memory_limit
-                .map(|limit| usize::try_from(limit.as_u64()).unwrap_or(usize::MAX)),
+            memory: self.memory(),
         })
     }
 }

@@ -120,6 +120,11 @@ impl Answer {
         text.push_str(piece);
     }
 
+    /// How many bytes of text there are.
+    pub(super) fn len(&self) -> usize {
+        self.output.len() + self.errors.len() + self.value.len() + self.exception.len()
+    }
+
     /// Reads all frames up to the end.
     pub(super) fn read(mut next: impl FnMut() -> Result<Event>) -> Result<Answer> {
         let mut answer = Answer::nothing();
@@ -197,6 +202,11 @@ impl End {
             End::Exit(code) => (code & 0xff) as u8,
             _ => 1,
         }
+    }
+
+    /// Whether the script has run to its end.
+    pub(super) fn is_well(&self) -> bool {
+        matches!(self, End::Value | End::Nothing)
     }
 
     /// What stopped the script, on one line, if it was stopped.

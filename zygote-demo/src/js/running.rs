@@ -64,6 +64,10 @@ impl Running {
         }
     }
 
+    pub(super) fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill()?)
+    }
+
     /// Waits until the process is gone.
     pub(super) fn end(mut self) -> Result<()> {
         // It has nothing more to do, whatever it may be at.

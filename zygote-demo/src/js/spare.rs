@@ -65,6 +65,12 @@ impl Spares {
         end(all)
     }
 
+    /// How many wait, and how many should.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.waiting.len(), state.size)
+    }
+
     /// One that waits, if any does: rather one that is ready.
     pub(super) fn take(&self) -> Option<Child> {
         let mut state = self.lock();

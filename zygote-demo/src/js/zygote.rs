@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use cowspace::{Frozen, Name, Policy, Vmar, VmarFlags, Vmo};
+use cowspace::{Frozen, Name, Policy, Vmar, VmarFlags, Vmo, VmoChildOptions};
 use cowspace_quickjs::Runtime;
 use host_memory::heap::Heap;
 use host_memory::page::HostRange;
@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use zygote::{Child, Entry, Launcher, Spawn, Stdio};
 
-use super::answer::{Event, tell};
+use super::answer::{Answer, Event, tell};
 use super::script::{Library, Script};
 use super::spare::{Pages, Spares, touch};
 use crate::children::{Request, receive, send};
@@ -82,6 +82,36 @@ impl Zygote {
         self.in_use
             .store(in_use.min(self.range.len()), Ordering::Relaxed);
         Ok(frozen)
+    }
+
+    /// Loads one script more. New children see it if it ends well; else it is as if it had never been.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot be used any more.
+    pub(super) fn load(&self, runtime: &mut Runtime, script: &Script) -> Result<Answer> {
+        let root = Vmar::root_self();
+        let (start, len) = (self.range.start(), self.range.len());
+        let before = root
+            .create_vmo_child(VmoChildOptions::SNAPSHOT, start, len)
+            .context("cannot keep the runtime as it is")?;
+        let mut told = Vec::new();
+        tell(runtime, script, &mut told)?;
+        let mut told = &told[..];
+        let next = || receive(&mut told)?.context("the script has not told how it ended");
+        let answer = Answer::read(next)?;
+        if answer.end.is_well() {
+            runtime.settle()?;
+        } else {
+            let offset = start - root.info()?.base;
+            let flags =
+                VmarFlags::PERM_READ | VmarFlags::PERM_WRITE | VmarFlags::SPECIFIC_OVERWRITE;
+            root.map(offset, &before, 0, len, flags)
+                .context("cannot put the runtime back as it was")?;
+        }
+        drop(before);
+        self.freeze()?;
+        Ok(answer)
     }
 
     /// The spare children.

@@ -1,6 +1,7 @@
 //! What was measured: a table for people, or one JSON document.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -110,7 +111,9 @@ impl Report {
         };
         let mut lines = vec![format!(
             "Ran {} in {} children of each kind{times}. The warmed heap has {}; the zygote froze {} of memory in {}.",
-            self.script,
+            Path::new(&self.script)
+                .file_name()
+                .map_or(self.script.as_str().into(), |name| name.to_string_lossy()),
             self.children,
             size(self.heap_bytes as u64),
             size(self.frozen.bytes),
