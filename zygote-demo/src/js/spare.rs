@@ -55,13 +55,9 @@ impl Spares {
         end(surplus)
     }
 
-    /// Lets go of all, and of what is known of their memory: the zygote's has changed.
+    /// Lets go of all: the zygote's memory has changed. Where children write to will be much the same.
     pub(super) fn forget(&self) -> Result<()> {
-        let mut state = self.lock();
-        let size = state.size;
-        let all = std::mem::take(&mut *state).waiting;
-        state.size = size;
-        drop(state);
+        let all = std::mem::take(&mut self.lock().waiting);
         end(all)
     }
 
