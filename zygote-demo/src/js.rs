@@ -13,7 +13,7 @@
 //! ```
 
 mod answer;
-mod compare;
+pub(crate) mod compare;
 mod running;
 mod script;
 mod server;
@@ -33,7 +33,6 @@ use bytesize::ByteSize;
 use clap::{ArgGroup, Args, ValueEnum};
 use host_memory::probe::Probe;
 
-use self::compare::Role;
 use self::script::{Library, Script};
 use self::server::Listen;
 use self::zygote::{ENTRY, Zygote};
@@ -46,17 +45,25 @@ const SERVED_MEMORY: usize = 256 << 20;
 
 /// Run JavaScript in children of a warm runtime.
 ///
-/// The zygote loads the preload scripts once. Each child has the loaded runtime at once, and for itself: what its script changes, no other child sees.
-/// A script has the language's globals, `console` and `exit(code)`. Its value is printed.
+/// The zygote loads the preload scripts once. Each child has the loaded runtime at once, and for
+/// itself: what its script changes, no other child sees. A script has the language's globals,
+/// `console` and `exit(code)`. Its value is printed.
 ///
-/// With --listen it is a server: POST / with a script as the body gives the script's value (or, as HTTP status 4xx or 5xx, why there is none), run in a child of its own;
-/// with `Accept: application/json` its output as well. POST /preload loads one more script for children to come, wholly or not at all. GET /stats tells how it does.
-/// SIGTERM ends it when all that was begun is done. For instance:
+/// With --listen it is a server, and each request has a child of its own:
 ///
-///   zygote-demo js --preload library.js --listen unix:/tmp/js.sock &
-///   curl --unix-socket /tmp/js.sock --data-binary '6 * 7' http://js/
+///   POST /         runs the body; gives its output and its value, or as status 4xx or 5xx why there
+///                  is no value. With `Accept: application/json` all of it as one document.
+///   POST /preload  loads the body for children to come, wholly or not at all
+///   GET /stats     how long requests took, what became of them, what children cost
+///
+/// SIGTERM ends it when all that was begun is done. Nobody is asked who he is: whoever can connect
+/// can run scripts, each within --timeout and --memory-limit, and load them into the zygote.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment, group(ArgGroup::new("what").required(true).args(["script", "code", "listen", "role"])))]
+#[command(
+    verbatim_doc_comment,
+    after_help = AFTER_HELP,
+    group(ArgGroup::new("what").required(true).args(["script", "code", "listen"])),
+)]
 pub(crate) struct Js {
     /// A script to load before children are spawned; can be given several times.
     #[arg(long, value_name = "FILE")]
@@ -79,15 +86,15 @@ pub(crate) struct Js {
     listen: Option<Listen>,
 
     /// With --listen: how many scripts run at the same time; by default as many as there are processors.
-    #[arg(long, value_name = "K", requires = "listen", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "K", conflicts_with_all = ["script", "code"], value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: Option<u16>,
 
     /// With --listen: how many more scripts may wait for their turn. Others get status 503.
-    #[arg(long, value_name = "N", requires = "listen", default_value_t = 1000)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["script", "code"], default_value_t = 1000)]
     queue: u16,
 
     /// With --listen: how many spare children have a copy of the runtime already, and wait for their script; by default as many as --concurrency.
-    #[arg(long, value_name = "N", requires = "listen", value_parser = clap::value_parser!(u16).range(0..=256))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["script", "code"], value_parser = clap::value_parser!(u16).range(0..=256))]
     pool: Option<u16>,
 
     /// How the children's page faults are resolved.
@@ -117,11 +124,17 @@ pub(crate) struct Js {
     /// Print one JSON document with --compare, else one for each child.
     #[arg(long)]
     json: bool,
-
-    /// What this process is within another run of the program.
-    #[arg(long, value_enum, hide = true)]
-    role: Option<Role>,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  zygote-demo js --preload library.js -e 'library.version'
+  zygote-demo js --preload library.js --script work.js --compare --children 20
+  zygote-demo js --preload library.js --listen unix:/tmp/js.sock &
+  curl --unix-socket /tmp/js.sock --data-binary '6 * 7' http://js/
+
+Exit status: that of the first script that did not end well (1 for an exception), else 0;
+with --compare 1 if not every process told the same.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Policy {
@@ -142,9 +155,6 @@ impl From<Policy> for cowspace::Policy {
 
 /// Does what the command line says. The result is the exit code: that of the first child whose script did not end well, else 0.
 pub(crate) fn run(js: &Js) -> Result<ExitCode> {
-    if let Some(role) = js.role {
-        return compare::play(role).map(|()| ExitCode::SUCCESS);
-    }
     // Before anything else: the launcher is forked from this process as it is now, and it must have no second thread.
     let launcher = Launcher::start(&[ENTRY])?;
     let library = Library {

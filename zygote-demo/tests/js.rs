@@ -98,6 +98,7 @@ fn what_cannot_be_run_is_said_on_one_line() {
         (&["--preload", "/nowhere.js", "-e", "1"], 1, "/nowhere.js"),
         (&["--heap", "64KiB", "-e", "1"], 1, "heap"),
         (&[], 2, "--script"),
+        (&["-e", "1", "--pool", "3"], 2, "cannot be used"),
         (&[], 2, "-e <CODE>"),
         (&["-e", "1", "--script", "/nowhere.js"], 2, "cannot be used"),
         (&["--compare", "-e", "null.x"], 1, "TypeError"),

@@ -20,7 +20,7 @@ use host_memory::probe::Probe;
 use serde::{Deserialize, Serialize};
 use zygote::Launcher;
 
-pub(super) use self::rivals::{Role, play};
+pub(crate) use self::rivals::{fork_children, run_once, run_repeatedly};
 
 use self::report::Report;
 use self::rivals::{Forker, Repeater, cold};

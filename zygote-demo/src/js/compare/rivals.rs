@@ -1,11 +1,10 @@
 //! The ways that are not cowspace's: each in processes of its own, so that nothing else is copied along.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{self, ChildStdin, ChildStdout, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 use cowspace_quickjs::Runtime;
 use host_memory::heap::Heap;
 use host_memory::process::{Fork, fork};
@@ -19,36 +18,7 @@ use super::super::script::{Library, Script};
 use super::super::zygote::until_told_to_end;
 use super::round::{Plan, Tally, Way, alone, children, nanoseconds};
 use crate::children::{Child, receive, send};
-
-/// The parts of a run that are processes of their own.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(in super::super) enum Role {
-    /// Loads the library, and forks children.
-    Fork,
-    /// Loads the library, and runs the script once.
-    Cold,
-    /// Loads the library, and runs the script as often as it is asked to.
-    Repeat,
-}
-
-/// Plays a role.
-pub(in super::super) fn play(role: Role) -> Result<()> {
-    match role {
-        Role::Fork => fork_children(),
-        Role::Cold => run_once(),
-        Role::Repeat => run_repeatedly(),
-    }
-}
-
-fn command(role: Role) -> Command {
-    // Not the file's name: the very program that runs now, even if another one has been put in its place meanwhile.
-    let mut command = Command::new("/proc/self/exe");
-    let name = role.to_possible_value();
-    let name = name.as_ref().map_or("", |value| value.get_name());
-    command.args(["js", "--role", name]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
-}
+use crate::cli::Role;
 
 /// A process that plays a role, as the one that has it play sees it.
 struct Player {
@@ -59,7 +29,11 @@ struct Player {
 
 impl Player {
     fn start(role: Role, job: &impl Serialize) -> Result<Player> {
-        let mut process = command(role).spawn()?;
+        let mut process = role
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut requests = process.stdin.take().context("no pipe to the process")?;
         let replies = process.stdout.take().context("no pipe from the process")?;
         send(&mut requests, job)?;
@@ -98,12 +72,12 @@ fn runtime(library: &Library) -> Result<Runtime> {
     library.load(Heap::create_anonymous(library.heap_len()?)?)
 }
 
-/// The process that forks.
+/// The process that forks, as this one sees it.
 pub(super) struct Forker(Player);
 
 impl Forker {
     pub(super) fn start(library: &Library, plan: &Plan) -> Result<Forker> {
-        Ok(Forker(Player::start(Role::Fork, &(library, plan))?))
+        Ok(Forker(Player::start(Role::JsFork, &(library, plan))?))
     }
 
     pub(super) fn round(&mut self, children: usize) -> Result<Tally> {
@@ -115,7 +89,8 @@ impl Forker {
     }
 }
 
-fn fork_children() -> Result<()> {
+/// The process that forks.
+pub(crate) fn fork_children() -> Result<()> {
     let (library, plan): (Library, Plan) = job()?;
     let mut zygote = Forking(runtime(&library)?);
     while let Some(count) = receive(&mut io::stdin().lock())? {
@@ -170,7 +145,7 @@ pub(super) fn cold(library: &Library, plan: &Plan) -> Result<Tally> {
             mut process,
             requests,
             replies,
-        } = Player::start(Role::Cold, &(library, script))?;
+        } = Player::start(Role::JsCold, &(library, script))?;
         let pid = i32::try_from(process.id())?;
         Ok(Child::new(pid, requests, replies, move || {
             let status = process.wait()?;
@@ -180,14 +155,15 @@ pub(super) fn cold(library: &Library, plan: &Plan) -> Result<Tally> {
     })
 }
 
-fn run_once() -> Result<()> {
+/// A cold process.
+pub(crate) fn run_once() -> Result<()> {
     let (library, script): (Library, Script) = job()?;
     let mut runtime = runtime(&library)?;
     tell(&mut runtime, &script, &mut io::stdout().lock())?;
     until_told_to_end(io::stdin().lock())
 }
 
-/// The process that runs the script again and again.
+/// The process that runs the script again and again, as this one sees it.
 pub(super) struct Repeater {
     player: Player,
     /// How long the first time took, in nanoseconds.
@@ -200,7 +176,7 @@ type Turn = Vec<(u64, Answer)>;
 
 impl Repeater {
     pub(super) fn start(library: &Library, script: &Script) -> Result<Repeater> {
-        let mut player = Player::start(Role::Repeat, &(library, script))?;
+        let mut player = Player::start(Role::JsRepeat, &(library, script))?;
         let (first_ns, first) = player.work::<Turn>(1)?.pop().context("no first time")?;
         Ok(Repeater {
             player,
@@ -230,7 +206,8 @@ impl Repeater {
     }
 }
 
-fn run_repeatedly() -> Result<()> {
+/// The process that runs the script again and again.
+pub(crate) fn run_repeatedly() -> Result<()> {
     let (library, script): (Library, Script) = job()?;
     let mut runtime = runtime(&library)?;
     while let Some(times) = receive::<usize>(&mut io::stdin().lock())? {
