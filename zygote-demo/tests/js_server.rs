@@ -89,6 +89,14 @@ impl Server {
         number.unwrap_or_else(|| panic!("no {pointer} in {stats}"))
     }
 
+    /// Waits until the one script that was sent runs, or has run.
+    fn until_begun(&self) {
+        until(|| {
+            let stats = self.stats();
+            stats["memory"]["children"] == 1 || stats["requests"]["value"] == 1
+        });
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.process.id().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
@@ -318,10 +326,9 @@ fn too_many_are_sent_away() {
 fn the_end_waits_for_what_was_begun() {
     let server = Server::start("", &[]);
     let mut stream = server.connect();
-    // It ends when there is a file.
     let script = b"const end = Date.now() + 300; while (Date.now() < end); 'done'";
     send(&mut stream, "POST", "/", "", script);
-    until(|| server.number("/memory/children") == 1);
+    server.until_begun();
     let idle = server.connect();
     let began = thread::spawn(move || reply(stream));
     assert_eq!(server.drain().code(), Some(0));
@@ -422,7 +429,7 @@ fn what_is_loaded_later_new_children_have() {
         let mut stream = server.connect();
         let script = b"const end = Date.now() + 200; while (Date.now() < end); typeof later";
         send(&mut stream, "POST", "/", "", script);
-        until(|| server.number("/memory/children") == 1);
+        server.until_begun();
         let later = "var later = { cow: library.cow.map(({ at }) => at) }; library.count = 7; console.log('loaded')";
         assert_eq!(server.preload(later), (200, "loaded\n".to_owned()));
         assert_eq!(

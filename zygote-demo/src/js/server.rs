@@ -30,6 +30,7 @@ use self::line::Line;
 use self::stats::Stats;
 use super::answer::Answer;
 use super::script::{Library, Script};
+use super::spare::Spares;
 use super::zygote::Zygote;
 
 /// Scripts that wait to be loaded.
@@ -52,6 +53,8 @@ pub(super) struct Options {
 #[derive(Debug)]
 struct Server {
     zygote: Arc<Forkable>,
+    /// Its spare children, to look at while it is changed.
+    spares: Arc<Spares>,
     options: Options,
     line: Line,
     stats: Stats,
@@ -94,10 +97,12 @@ pub(super) fn run(
     zygote.freeze()?;
     zygote.spares().resize(options.spares)?;
     zygote.refill()?;
+    let spares = Arc::clone(zygote.spares());
     let zygote = Arc::new(Forkable(RwLock::new(zygote)));
     let (preloads, jobs) = sync_channel::<Preload>(PRELOADS);
     let server = Server {
         zygote: Arc::clone(&zygote),
+        spares,
         line: Line::new(options.concurrency, options.queue),
         options,
         stats: Stats::new(runtime.heap().allocated()),

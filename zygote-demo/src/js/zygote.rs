@@ -1,6 +1,7 @@
 //! This process as a zygote with a library loaded, and what its children do.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
@@ -45,7 +46,7 @@ pub(super) struct Zygote {
     range: HostRange,
     /// How much of the range is in use: what children have of the zygote, and some room for what they add.
     in_use: AtomicUsize,
-    spares: Spares,
+    spares: Arc<Spares>,
     /// How the children's faults are to be resolved.
     pub(super) policy: Policy,
 }
@@ -68,7 +69,7 @@ impl Zygote {
             zygote: zygote::Zygote::new(launcher),
             range,
             in_use: AtomicUsize::new(0),
-            spares: Spares::default(),
+            spares: Arc::default(),
             policy: Policy::Native,
         };
         Ok((zygote, runtime))
@@ -115,7 +116,7 @@ impl Zygote {
     }
 
     /// The spare children.
-    pub(super) fn spares(&self) -> &Spares {
+    pub(super) fn spares(&self) -> &Arc<Spares> {
         &self.spares
     }
 

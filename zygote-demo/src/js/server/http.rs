@@ -165,11 +165,13 @@ async fn evaluate(server: &Arc<Server>, request: Request<Incoming>, json: bool) 
         return busy("too many scripts wait already");
     };
     // Dropped with this future, when the client hangs up.
-    let (_wanted, wisher) = run::wanted();
+    let (wanted, wisher) = run::wanted();
     let (sender, answer) = oneshot::channel();
     let on_thread = Arc::clone(server);
     tokio::task::spawn_blocking(move || run::run(&on_thread, &script, &wisher, sender, turn));
-    match answer.await {
+    let answer = answer.await;
+    wanted.answered();
+    match answer {
         Ok(Ok(answer)) => {
             counted.end(answer.end.name());
             as_reply(&answer, json)

@@ -35,6 +35,13 @@ pub(super) fn wanted() -> (Wanted, Wisher) {
     (Wanted(Arc::clone(&wish)), Wisher(wish))
 }
 
+impl Wanted {
+    /// The answer is there: the child ends by itself.
+    pub(super) fn answered(self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Wish::Gone;
+    }
+}
+
 impl Drop for Wanted {
     fn drop(&mut self) {
         let mut wish = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,6 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Server;
-use crate::js::zygote::Zygote;
 use crate::smaps;
 
 /// What a request for a script comes to: an [`End`](crate::js::answer::End) by its name, or one of these.
@@ -212,9 +211,7 @@ pub(super) fn document(server: &Server) -> Document {
         private_bytes,
         saved_bytes: (heap_bytes as u64 * private.len() as u64).saturating_sub(private_bytes),
     };
-    let (waiting, size) = server
-        .zygote
-        .spawning(|zygote: &Zygote| zygote.spares().waiting());
+    let (waiting, size) = server.spares.waiting();
     Document {
         requests,
         latency_ms,
