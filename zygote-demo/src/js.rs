@@ -65,7 +65,7 @@ const SERVED_MEMORY: usize = 256 << 20;
     group(ArgGroup::new("what").required(true).args(["script", "code", "listen"])),
 )]
 pub(crate) struct Js {
-    /// A script to load before children are spawned; can be given several times.
+    /// A script to load before children are spawned; can be given several times. What it writes goes to standard error.
     #[arg(long, value_name = "FILE")]
     preload: Vec<PathBuf>,
 

@@ -1,6 +1,7 @@
 //! `zygote-demo js`: each child has the warmed runtime for itself.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -239,6 +240,21 @@ fn all_ways_are_compared_in_json() {
         let memory = bars.iter().filter(|bar| bar["bar"] == "memory");
         assert!(memory.clone().count() > 0);
         assert!(memory.clone().all(|bar| bar["met"] == true), "{bars:?}");
+    }
+}
+
+#[test]
+fn what_is_written_while_loading_is_in_nobodys_way() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"console.log('loading'); console.error('still')")
+        .unwrap();
+    let file = file.path().to_str().unwrap();
+    for more in [&["--compare", "--json"][..], &["--json"]] {
+        let output = js("", &[&["--preload", file, "-e", "1"], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(told.is_object());
+        assert_eq!(text(&output.stderr).matches("loading\nstill\n").count(), 1);
     }
 }
 

@@ -44,8 +44,8 @@ impl Library {
             .context("--heap is larger than the address space")
     }
 
-    /// Makes the runtime, and loads the scripts.
-    pub(super) fn load(&self, heap: Heap) -> Result<Runtime> {
+    /// Makes the runtime, and loads the scripts. What they write is given to `console`.
+    pub(super) fn load(&self, heap: Heap, console: fn(Stream, &str)) -> Result<Runtime> {
         let mut runtime = Runtime::create(heap)?;
         for path in &self.preload {
             let script = Script {
@@ -54,7 +54,7 @@ impl Library {
                 time: None,
                 memory: None,
             };
-            script.load(&mut runtime)?;
+            script.load(&mut runtime, console)?;
         }
         runtime.settle()?;
         Ok(runtime)
@@ -71,9 +71,9 @@ impl Script {
     }
 
     /// Evaluates it for what it leaves in the runtime. It is an error if it does not end well.
-    pub(super) fn load(&self, runtime: &mut Runtime) -> Result<()> {
+    fn load(&self, runtime: &mut Runtime, mut console: fn(Stream, &str)) -> Result<()> {
         let name = &self.name;
-        match runtime.eval(&self.source, name, &self.limits(), &mut print)? {
+        match runtime.eval(&self.source, name, &self.limits(), &mut console)? {
             Ending::Value(_) => Ok(()),
             Ending::Exit(code) => bail!("{name} called exit({code}) instead of being loaded"),
             Ending::Exception(text) => bail!("cannot load {name}: {text}"),

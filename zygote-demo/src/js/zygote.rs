@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use cowspace::{Frozen, Name, Policy, Vmar, VmarFlags, Vmo, VmoChildOptions};
-use cowspace_quickjs::Runtime;
+use cowspace_quickjs::{Runtime, Stream};
 use host_memory::heap::Heap;
 use host_memory::page::HostRange;
 use nix::sys::prctl::set_pdeathsig;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use zygote::{Child, Entry, Launcher, Spawn, Stdio};
 
 use super::answer::{Answer, Event, tell};
-use super::script::{Library, Script};
+use super::script::{Library, Script, print};
 use super::spare::{Pages, Spares, touch};
 use crate::children::{Request, receive, send};
 
@@ -64,7 +64,7 @@ impl Zygote {
             .context("cannot map a VMO of the size of --heap")?;
         drop(vmo);
         let range = HostRange::new(start, len).context("a VMO was mapped at no page's address")?;
-        let runtime = library.load(Heap::create(range)?)?;
+        let runtime = library.load(Heap::create(range)?, |_, text| print(Stream::Errors, text))?;
         let zygote = Zygote {
             zygote: zygote::Zygote::new(launcher),
             range,

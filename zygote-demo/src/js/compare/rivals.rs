@@ -69,7 +69,9 @@ fn job<T: DeserializeOwned>() -> Result<T> {
 }
 
 fn runtime(library: &Library) -> Result<Runtime> {
-    library.load(Heap::create_anonymous(library.heap_len()?)?)
+    let heap = Heap::create_anonymous(library.heap_len()?)?;
+    // The zygote has shown what the scripts write.
+    library.load(heap, |_, _| ())
 }
 
 /// The process that forks, as this one sees it.
