@@ -430,6 +430,7 @@ fn what_is_loaded_later_new_children_have() {
         let script = b"const end = Date.now() + 200; while (Date.now() < end); typeof later";
         send(&mut stream, "POST", "/", "", script);
         server.until_begun();
+        let heap = server.number("/memory/heap_bytes");
         let later = "var later = { cow: library.cow.map(({ at }) => at) }; library.count = 7; console.log('loaded')";
         assert_eq!(server.preload(later), (200, "loaded\n".to_owned()));
         assert_eq!(
@@ -440,6 +441,8 @@ fn what_is_loaded_later_new_children_have() {
         );
         let (status, _, body) = reply(stream);
         assert_eq!((status, body.as_str()), (200, "undefined\n"));
+        let more = server.number("/memory/heap_bytes");
+        assert!(more > heap + 100_000, "{heap} {more}");
         // Wholly, or not at all.
         for (script, status) in [
             (
@@ -466,6 +469,7 @@ fn what_is_loaded_later_new_children_have() {
             );
         }
         let stats = server.stats();
+        assert_eq!(stats["memory"]["heap_bytes"], more);
         assert_eq!(
             (&stats["preloads"]["done"], &stats["preloads"]["refused"]),
             (&1.into(), &5.into())

@@ -70,7 +70,8 @@ struct Forkable(RwLock<Zygote>);
 #[derive(Debug)]
 struct Preload {
     script: Script,
-    reply: oneshot::Sender<Answer>,
+    /// What came of it, and how much the zygote's heap has now, in bytes.
+    reply: oneshot::Sender<(Answer, usize)>,
 }
 
 impl Forkable {
@@ -118,7 +119,7 @@ pub(super) fn run(
             continue;
         }
         let answer = zygote.changing(|zygote| zygote.load(&mut runtime, &script))?;
-        let _ = reply.send(answer);
+        let _ = reply.send((answer, runtime.heap().allocated()));
         zygote.spawning(Zygote::refill)?;
     }
     let served = http

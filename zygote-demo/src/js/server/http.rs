@@ -200,10 +200,10 @@ async fn preload(server: &Arc<Server>, request: Request<Incoming>, json: bool) -
     if server.preloads.try_send(Preload { script, reply }).is_err() {
         return busy("too many scripts wait to be loaded already");
     }
-    let Ok(answer) = answer.await else {
+    let Ok((answer, heap_bytes)) = answer.await else {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "the server ends");
     };
-    server.stats.preloaded(answer.end.is_well());
+    server.stats.preloaded(answer.end.is_well(), heap_bytes);
     as_reply(&answer, json)
 }
 

@@ -165,8 +165,9 @@ impl Stats {
         self.lock().children.remove(&pid);
     }
 
-    pub(super) fn preloaded(&self, well: bool) {
+    pub(super) fn preloaded(&self, well: bool, heap_bytes: usize) {
         let mut state = self.lock();
+        state.heap_bytes = heap_bytes;
         match well {
             true => state.preloads += 1,
             false => state.preloads_refused += 1,
