@@ -106,7 +106,7 @@ pub(crate) struct Js {
     compare: bool,
 
     /// How often to do all of it. The ways that --compare compares take turns, so that what else the machine does meets them alike.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 1, overrides_with = "repeat", value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeat: u16,
 
     /// How long a child's script may run, as 500ms or 2s; by default as long as it likes, with --listen 10s.
