@@ -99,6 +99,12 @@ pub(crate) enum Role {
     Fork,
     /// Indexes for itself.
     Cold,
+    /// Loads JavaScript, and forks children.
+    JsFork,
+    /// Loads JavaScript, and runs a script once.
+    JsCold,
+    /// Loads JavaScript, and runs a script as often as it is asked to.
+    JsRepeat,
 }
 
 impl Role {
@@ -107,6 +113,9 @@ impl Role {
         match self {
             Role::Fork => "fork",
             Role::Cold => "cold",
+            Role::JsFork => "js-fork",
+            Role::JsCold => "js-cold",
+            Role::JsRepeat => "js-repeat",
         }
     }
 
@@ -149,7 +158,7 @@ mod tests {
 
     #[test]
     fn roles_are_named_as_they_are_parsed() {
-        for role in [Role::Fork, Role::Cold] {
+        for role in Role::value_variants() {
             assert_eq!(role.to_possible_value().unwrap().get_name(), role.name());
         }
     }

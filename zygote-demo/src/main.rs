@@ -55,6 +55,9 @@ fn main() -> ExitCode {
     let done = match cli.role {
         Some(Role::Fork) => rows::fork::process().map(|()| true),
         Some(Role::Cold) => rows::cold::process().map(|()| true),
+        Some(Role::JsFork) => js::compare::fork_children().map(|()| true),
+        Some(Role::JsCold) => js::compare::run_once().map(|()| true),
+        Some(Role::JsRepeat) => js::compare::run_repeatedly().map(|()| true),
         None => compare(&cli),
     };
     match done {

@@ -1,6 +1,7 @@
 //! What the demo found: a table for people, or one JSON document.
 
 use std::io::Write;
+use std::time::Instant;
 
 use anyhow::Result;
 use bytesize::ByteSize;
@@ -38,6 +39,19 @@ pub(crate) struct Frozen {
     pub(crate) huge_bytes: u64,
     /// How long it took, in microseconds.
     pub(crate) us: f64,
+}
+
+impl Frozen {
+    /// Has memory frozen, and times it.
+    pub(crate) fn by(freeze: impl FnOnce() -> Result<cowspace::Frozen>) -> Result<Frozen> {
+        let start = Instant::now();
+        let frozen = freeze()?;
+        Ok(Frozen {
+            bytes: frozen.bytes,
+            huge_bytes: frozen.huge_bytes,
+            us: start.elapsed().as_secs_f64() * 1e6,
+        })
+    }
 }
 
 /// One way of giving children the index.
@@ -99,10 +113,8 @@ impl Row {
 
 /// The rows as a table with units that people read.
 pub(crate) fn table(report: &Report) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
     let memory = format!("memory of {} children", report.children);
-    table.set_header([
+    let mut table = new_table(&[
         "how",
         "first answer\nmedian",
         "\np99",
@@ -124,6 +136,14 @@ pub(crate) fn table(report: &Report) -> Table {
             duration(row.fault_ns.p99 as f64),
         ]);
     }
+    table
+}
+
+/// An empty table: names on the left, numbers on the right.
+pub(crate) fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(header);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -30,6 +30,8 @@ pub(crate) struct Call<'a> {
     deadline: Option<Instant>,
     timed_out: Cell<bool>,
     exit: Cell<Option<i32>>,
+    /// Rejected promises that nobody has taken care of so far.
+    rejected: RefCell<Vec<Value>>,
 }
 
 impl<'a> Call<'a> {
@@ -44,7 +46,13 @@ impl<'a> Call<'a> {
             deadline,
             timed_out: Cell::new(false),
             exit: Cell::new(None),
+            rejected: RefCell::new(Vec::new()),
         }
+    }
+
+    /// The first of the promises that were rejected, and that nobody has taken care of.
+    pub(crate) fn unhandled(&self) -> Option<Value> {
+        self.rejected.borrow().first().cloned()
     }
 
     /// The script's exit code, if it has called `exit`.
@@ -80,6 +88,7 @@ impl Connected {
         unsafe {
             js::JS_SetRuntimeOpaque(runtime.as_ptr(), call);
             js::JS_SetInterruptHandler(runtime.as_ptr(), Some(interrupt), call);
+            js::JS_SetHostPromiseRejectionTracker(runtime.as_ptr(), Some(rejection), call);
         }
         Connected(runtime)
     }
@@ -91,6 +100,7 @@ impl Drop for Connected {
         unsafe {
             js::JS_SetRuntimeOpaque(self.0.as_ptr(), null_mut());
             js::JS_SetInterruptHandler(self.0.as_ptr(), None, null_mut());
+            js::JS_SetHostPromiseRejectionTracker(self.0.as_ptr(), None, null_mut());
         }
     }
 }
@@ -104,6 +114,31 @@ unsafe extern "C" fn interrupt(runtime: *mut js::JSRuntime, call: *mut c_void) -
         unsafe { js::JS_SetGCThreshold(runtime, 0) };
     }
     c_int::from(call.is_over())
+}
+
+/// QuickJS tells of a promise that is rejected while nobody has asked for its reason, and once more when somebody does after all.
+unsafe extern "C" fn rejection(
+    context: *mut js::JSContext,
+    promise: js::JSValue,
+    _: js::JSValue,
+    is_handled: bool,
+    call: *mut c_void,
+) {
+    let Some(context) = NonNull::new(context) else {
+        return;
+    };
+    // SAFETY: (1) a call is connected as long as the runtime has this tracker; (2) the context is alive, and the promise, one of its values, is borrowed: this is a
+    // reference of ours.
+    let (call, promise) = unsafe {
+        let raw = js::JS_DupValue(context.as_ptr(), promise);
+        (&*call.cast::<Call<'_>>(), Value::new(context, raw))
+    };
+    let mut rejected = call.rejected.borrow_mut();
+    if !is_handled {
+        rejected.push(promise);
+    } else if let Some(at) = rejected.iter().rposition(|other| other.is_same(&promise)) {
+        rejected.remove(at);
+    }
 }
 
 /// `__write(stream, text)`.

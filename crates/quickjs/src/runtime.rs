@@ -19,6 +19,9 @@ pub const DEFAULT_STACK: usize = 1 << 20;
 /// What a warmed runtime allocates before it looks for garbage, in bytes. Looking means to write to every object: a child would copy its whole heap.
 const BEFORE_GC: usize = 64 << 20;
 
+/// What a runtime that is warmed further allocates before [`Runtime::settle`] looks for garbage again: children have three quarters of [`BEFORE_GC`] left in any case.
+const BEFORE_SETTLING_GC: usize = BEFORE_GC / 4;
+
 /// Why there is no runtime.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -65,7 +68,7 @@ pub enum Ending {
     Value(Option<String>),
     /// It called `exit` with this code.
     Exit(i32),
-    /// By this exception: `name: message`, and JavaScript's stack below it, a frame a line.
+    /// By this exception, or by a rejected promise for which nobody has cared: `name: message`, and JavaScript's stack below it, a frame a line.
     Exception(String),
     /// Its time was over.
     Timeout,
@@ -80,6 +83,8 @@ struct Engine {
     memory: NonNull<Memory>,
     runtime: NonNull<js::JSRuntime>,
     context: NonNull<js::JSContext>,
+    /// Bytes in use when the warming was last ended with a look for garbage.
+    collected: Option<usize>,
     /// Makes text of a value. A reference is held for ever.
     show: js::JSValue,
 }
@@ -125,6 +130,7 @@ impl Runtime {
             memory,
             runtime,
             context,
+            collected: None,
             show: js::JS_UNDEFINED,
         };
         let show = engine.prepare().ok_or(Error::TooSmall)?;
@@ -186,20 +192,23 @@ impl Runtime {
 
     /// Ends the warming: collects garbage, and puts off the next time that it is collected, so that children with little to do need not copy the heap for it.
     ///
+    /// May be called again when more was loaded. Then it collects only if much has come into use since: it writes to every object.
+    ///
     /// # Errors
     ///
     /// As [`Runtime::eval`].
     pub fn settle(&mut self) -> Result<(), Error> {
-        let engine = self.heap.root::<Engine>()?;
-        let mut nobody = |_: Stream, _: &str| ();
-        let call = Call::new(&mut nobody, engine.memory(), None);
-        // SAFETY: as in `eval`; a finalizer may run a script's function.
-        unsafe {
-            js::JS_UpdateStackTop(engine.runtime.as_ptr());
-            let _connected = Connected::new(engine.runtime, &call);
-            js::JS_RunGC(engine.runtime.as_ptr());
-        }
-        engine.collect_after(BEFORE_GC.max(engine.memory().used() / 2));
+        let mut engine = self.heap.root::<Engine>()?;
+        let used = engine.memory().used();
+        let collected = match engine.collected {
+            Some(collected) if used <= collected.saturating_add(BEFORE_SETTLING_GC) => collected,
+            _ => {
+                engine.collect();
+                engine.memory().used()
+            }
+        };
+        engine.collected = Some(collected);
+        engine.collect_at(collected.saturating_add(BEFORE_GC.max(collected / 2)));
         Ok(())
     }
 }
@@ -218,11 +227,21 @@ impl Engine {
         unsafe { self.memory.as_ref() }
     }
 
-    /// Has garbage collected when so many bytes more are in use.
-    fn collect_after(&self, more: usize) {
-        let threshold = self.memory().used().saturating_add(more);
+    fn collect(&self) {
+        let mut nobody = |_: Stream, _: &str| ();
+        let call = Call::new(&mut nobody, self.memory(), None);
+        // SAFETY: as in `Runtime::eval`; a finalizer may run a script's function.
+        unsafe {
+            js::JS_UpdateStackTop(self.runtime.as_ptr());
+            let _connected = Connected::new(self.runtime, &call);
+            js::JS_RunGC(self.runtime.as_ptr());
+        }
+    }
+
+    /// Has garbage collected when so many bytes are in use.
+    fn collect_at(&self, used: usize) {
         // SAFETY: the runtime is alive.
-        unsafe { js::JS_SetGCThreshold(self.runtime.as_ptr(), threshold as js::size_t) };
+        unsafe { js::JS_SetGCThreshold(self.runtime.as_ptr(), used as js::size_t) };
     }
 
     /// Gives a new context what this crate adds to the language. The result is the function that makes text of values.
@@ -285,6 +304,9 @@ impl Engine {
         }
         self.run_jobs(call)?;
         let value = self.settled(value)?;
+        if let Some(promise) = call.unhandled() {
+            self.settled(promise)?;
+        }
         if value.is_undefined() {
             return Some(Ending::Value(None));
         }

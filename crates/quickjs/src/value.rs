@@ -41,6 +41,12 @@ impl Value {
         unsafe { js::JS_IsException(self.raw) }
     }
 
+    /// Whether the other one is this very object.
+    pub(crate) fn is_same(&self, other: &Value) -> bool {
+        // SAFETY: both are values of the context, which is alive; they are borrowed.
+        unsafe { js::JS_IsStrictEqual(self.context.as_ptr(), self.raw, other.raw) }
+    }
+
     /// The exception that the context has pending.
     pub(crate) fn take_exception(context: NonNull<js::JSContext>) -> Value {
         // SAFETY: the context is alive, and the reference becomes the result's.

@@ -100,6 +100,40 @@ fn exceptions_have_the_scripts_stack() {
 }
 
 #[test]
+fn a_rejected_promise_is_an_error_unless_somebody_cares() {
+    let mut runtime = runtime();
+    for (source, said) in [
+        (
+            "Promise.reject(new RangeError('aside')); 1",
+            "RangeError: aside",
+        ),
+        ("(async () => { await null; null.x })(); 1", "TypeError"),
+        ("Promise.reject(1).then(() => 2); 3", "1"),
+        (
+            "Promise.reject('first'); Promise.reject('second'); 3",
+            "first",
+        ),
+        ("Promise.reject('mine')", "mine"),
+    ] {
+        let Ending::Exception(text) = eval(&mut runtime, source) else {
+            panic!("{source}: no exception");
+        };
+        assert!(text.starts_with(said), "{source}: {text}");
+    }
+    for source in [
+        "Promise.reject(1).catch(() => 2); 3",
+        "const late = Promise.reject(1); Promise.resolve().then(() => late.catch(() => 2)); 3",
+        "Promise.all([Promise.reject(1), Promise.reject(2)]).catch(() => 3)",
+    ] {
+        assert_eq!(eval(&mut runtime, source), value("3"), "{source}");
+    }
+    assert_eq!(
+        eval(&mut runtime, "Promise.reject(1); exit(4)"),
+        Ending::Exit(4)
+    );
+}
+
+#[test]
 fn exit_cannot_be_caught() {
     let mut runtime = runtime();
     for (source, code) in [
@@ -168,6 +202,23 @@ fn what_a_script_leaves_is_there_for_the_next() {
     runtime.settle().unwrap();
     assert_eq!(eval(&mut runtime, "f()"), value("true"));
     assert!(runtime.heap().allocated() > 100_000);
+}
+
+#[test]
+fn warming_again_and_again_takes_no_more_memory() {
+    let mut runtime = runtime();
+    let more = "var kept = Array.from({length: 5000}, (_, at) => { const a = {at}; a.self = a; return a })";
+    let mut most = 0;
+    for round in 0..200 {
+        eval(&mut runtime, more);
+        runtime.settle().unwrap();
+        if round == 20 {
+            most = runtime.heap().allocated() + (20 << 20);
+        }
+    }
+    let allocated = runtime.heap().allocated();
+    assert!(allocated < most, "{allocated} bytes, not {most}");
+    assert_eq!(eval(&mut runtime, "kept[7].self.at"), value("7"));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The `cowspace` rows: the index lies in a mapped VMO whose handles are all closed, and children are spawned with clones of it.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use cowspace::{Name, Policy, Vmar, VmarFlags, Vmo};
@@ -65,13 +64,7 @@ impl Warmed {
 
     /// Makes the warmed index ready for children.
     pub(crate) fn freeze(&self) -> Result<Frozen> {
-        let start = Instant::now();
-        let frozen = self.zygote.freeze()?;
-        Ok(Frozen {
-            bytes: frozen.bytes,
-            huge_bytes: frozen.huge_bytes,
-            us: start.elapsed().as_secs_f64() * 1e6,
-        })
+        Frozen::by(|| Ok(self.zygote.freeze()?))
     }
 
     /// How the children's faults are to be resolved.
