@@ -33,8 +33,10 @@ pub(super) const ENTRY: Entry = Entry {
 struct Orders {
     heap_start: usize,
     heap_len: usize,
-    /// Where it is expected to write to.
+    /// Where it will write to, as far as that can be known.
     ahead: Pages,
+    /// Whether a fault handler resolves its faults.
+    traced: bool,
     /// A spare child gets it later.
     script: Option<Script>,
 }
@@ -129,13 +131,13 @@ impl Zygote {
                 return Ok(child);
             }
         }
-        self.spawn(Pages::new(), Some(script))
+        self.spawn(Some(script))
     }
 
     /// Spawns the spare children that are missing.
     pub(super) fn refill(&self) -> Result<()> {
-        while let Some(ahead) = self.spares.missing() {
-            self.spares.add(self.spawn(ahead, None)?)?;
+        while self.spares.is_missing() {
+            self.spares.add(self.spawn(None)?)?;
         }
         Ok(())
     }
@@ -148,11 +150,12 @@ impl Zygote {
         }
     }
 
-    fn spawn(&self, ahead: Pages, script: Option<&Script>) -> Result<Child> {
+    fn spawn(&self, script: Option<&Script>) -> Result<Child> {
         let orders = Orders {
             heap_start: self.range.start(),
             heap_len: self.range.len(),
-            ahead,
+            ahead: self.spares.ahead(),
+            traced: self.policy == Policy::Traced,
             script: script.cloned(),
         };
         let spawn = Spawn::new(ENTRY.name)
@@ -186,7 +189,7 @@ fn run_script(args: &[u8]) -> Result<()> {
     let orders: Orders = postcard::from_bytes(args)?;
     let range = HostRange::new(orders.heap_start, orders.heap_len)
         .context("the runtime's place is no range of pages")?;
-    touch(range, &orders.ahead)?;
+    touch(range, &orders.ahead, orders.traced)?;
     let mut runtime = Runtime::open(Heap::open(range)?)?;
     let mut requests = io::stdin().lock();
     let mut events = io::stdout().lock();
