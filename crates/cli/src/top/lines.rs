@@ -21,7 +21,8 @@ pub(crate) fn print(mut source: Source, interval: Duration, once: bool) -> anyho
         match source.ask(false).or_else(|_| source.ask(false)) {
             Ok(Answer::Sample(sample)) => state.answer(*sample),
             Ok(Answer::Anew(target)) => state.began_anew(target),
-            Err(_) if source.has_ended() => {}
+            // A process that ends closes its files some time before it has ended.
+            Err(_) if source.ends_within(Duration::from_secs(2)) => {}
             Err(error) => return Err(error.into()),
         }
         if source.has_ended() {

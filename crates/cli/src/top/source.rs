@@ -8,6 +8,7 @@ use procfs::Current;
 use procfs::process::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::sample::{Mapping, OUTCOMES, Sample, Target};
@@ -82,9 +83,14 @@ impl Source {
 
     /// Whether the process has ended.
     pub(crate) fn has_ended(&self) -> bool {
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// The same, and waits so long for it.
+    pub(crate) fn ends_within(&self, patience: Duration) -> bool {
         let mut fds = [PollFd::new(&self.process, PollFlags::IN)];
-        let now = Timespec::default();
-        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+        let patience = Timespec::try_from(patience).unwrap_or_default();
+        retry_on_intr(|| poll(&mut fds, Some(&patience))).is_ok_and(|ready| ready > 0)
     }
 
     /// Asks once. After an error the next question begins a new conversation.
