@@ -45,7 +45,7 @@ impl Spares {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has so many wait, once they are [filled up](Spares::missing). Those that are too many end.
+    /// Has so many wait, once they are [filled up](Spares::is_missing). Those that are too many end.
     pub(super) fn resize(&self, size: usize) -> Result<()> {
         let mut state = self.lock();
         state.size = size;
@@ -229,8 +229,8 @@ mod tests {
     #[test]
     fn pages_that_were_stored_to_are_found() {
         let heap = Heap::create_anonymous(64 * page_size()).unwrap();
-        touch(heap.range(), &vec![9..11], false).unwrap();
-        touch(heap.range(), &vec![63..64], true).unwrap();
+        touch(heap.range(), &vec![9..11, 20..21], false).unwrap();
+        touch(heap.range(), &vec![40..41, 63..64], true).unwrap();
         let found = written(nix::unistd::getpid().as_raw(), heap.range()).unwrap();
         assert!(
             found.contains(&(9..11)) && found.contains(&(63..64)),
