@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use rquickjs_sys as js;
 
-use crate::memory::Memory;
 use crate::value::Value;
 
 /// Where a script writes to.
@@ -26,7 +25,6 @@ type Console<'a> = &'a mut dyn FnMut(Stream, &str);
 /// A script that runs, on the stack of whoever has it run.
 pub(crate) struct Call<'a> {
     console: RefCell<Console<'a>>,
-    memory: &'a Memory,
     deadline: Option<Instant>,
     timed_out: Cell<bool>,
     exit: Cell<Option<i32>>,
@@ -35,14 +33,9 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(
-        console: Console<'a>,
-        memory: &'a Memory,
-        deadline: Option<Instant>,
-    ) -> Call<'a> {
+    pub(crate) fn new(console: Console<'a>, deadline: Option<Instant>) -> Call<'a> {
         Call {
             console: RefCell::new(console),
-            memory,
             deadline,
             timed_out: Cell::new(false),
             exit: Cell::new(None),
@@ -106,13 +99,9 @@ impl Drop for Connected {
 }
 
 /// QuickJS asks every so many instructions: whether to end the script, with an exception that it cannot catch.
-unsafe extern "C" fn interrupt(runtime: *mut js::JSRuntime, call: *mut c_void) -> c_int {
+unsafe extern "C" fn interrupt(_: *mut js::JSRuntime, call: *mut c_void) -> c_int {
     // SAFETY: a call is connected as long as the runtime has this handler.
     let call = unsafe { &*call.cast::<Call<'_>>() };
-    if call.memory.wants_collection() {
-        // SAFETY: the runtime is alive. It collects when it next makes an object, and sets a threshold of its own.
-        unsafe { js::JS_SetGCThreshold(runtime, 0) };
-    }
     c_int::from(call.is_over())
 }
 

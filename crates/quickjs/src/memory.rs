@@ -7,7 +7,7 @@ use std::ptr::{NonNull, null_mut};
 
 use allocator_api2::alloc::Allocator;
 use host_memory::heap::HeapRef;
-use rquickjs_sys::{JSMallocFunctions, size_t};
+use rquickjs_sys::{JS_SetGCThreshold, JSMallocFunctions, JSRuntime, size_t};
 
 /// What malloc(3) aligns to on the machines that there are, and QuickJS relies on.
 const ALIGN: usize = 16;
@@ -23,10 +23,12 @@ pub(crate) struct Memory {
     /// As many there may be.
     limit: Cell<usize>,
     refused: Cell<bool>,
-    /// How much more there may be before garbage is worth a look; see [`Memory::wants_collection`].
+    /// How much more there may be before garbage is worth a look; see [`Memory::count`].
     step: Cell<usize>,
     /// The fewest bytes in use since garbage was last looked for.
     low: Cell<usize>,
+    /// Whose garbage it is.
+    runtime: Cell<Option<NonNull<JSRuntime>>>,
 }
 
 /// For JS_NewRuntime2, whose opaque value is the address of the [`Memory`].
@@ -47,7 +49,17 @@ impl Memory {
             refused: Cell::new(false),
             step: Cell::new(usize::MAX),
             low: Cell::new(0),
+            runtime: Cell::new(None),
         }
+    }
+
+    /// Names the runtime, whose garbage is collected when there may be too much.
+    ///
+    /// # Safety
+    ///
+    /// The runtime allocates from here, and lives as long as anybody does.
+    pub(crate) unsafe fn serve(&self, runtime: NonNull<JSRuntime>) {
+        self.runtime.set(Some(runtime));
     }
 
     /// Bytes in use.
@@ -69,15 +81,18 @@ impl Memory {
         self.refused.get()
     }
 
-    /// Whether garbage should be collected now, so that none is held against the limit: a quarter of the allowance has come into use since the last time.
+    /// Notes how much is in use. If a quarter of the allowance has come into use since garbage was last looked for, it is to be looked for again, so that none is held against the limit.
     ///
     /// QuickJS's own rule is half of all that is in use, which in a warmed heap can be far more than a script may have.
-    pub(crate) fn wants_collection(&self) -> bool {
-        let used = self.used();
+    fn count(&self, used: usize) {
+        self.used.set(used);
         let low = self.low.get().min(used);
-        let wants = used - low > self.step.get();
-        self.low.set(if wants { used } else { low });
-        wants
+        let look = used - low > self.step.get();
+        self.low.set(if look { used } else { low });
+        if look && let Some(runtime) = self.runtime.get() {
+            // SAFETY: by `serve` the runtime is alive. This sets a number that is read when it next makes an object: then it collects, and sets another one.
+            unsafe { JS_SetGCThreshold(runtime.as_ptr(), 0) };
+        }
     }
 
     /// Whether the bytes in use may be `grown` more.
@@ -93,7 +108,7 @@ impl Memory {
         let layout = layout(size)?;
         self.may_grow(layout.size())?;
         let start = self.heap.allocate(layout).ok()?.cast();
-        self.used.set(self.used() + layout.size());
+        self.count(self.used() + layout.size());
         // SAFETY: the block was got a moment ago and begins with HEADER bytes of room.
         Some(unsafe { finish(start, layout) })
     }
@@ -106,7 +121,7 @@ impl Memory {
         unsafe {
             let (start, layout) = parts(block);
             self.heap.deallocate(start, layout);
-            self.used.set(self.used() - layout.size());
+            self.count(self.used() - layout.size());
         }
     }
 
@@ -129,7 +144,7 @@ impl Memory {
             return Some(block);
         };
         let start = moved.ok()?.cast();
-        self.used.set(self.used() - old.size() + new.size());
+        self.count(self.used() - old.size() + new.size());
         // SAFETY: the block at `start` is live and begins with HEADER bytes of room.
         Some(unsafe { finish(start, new) })
     }

@@ -118,10 +118,11 @@ impl Runtime {
         let memory =
             Box::try_new_in(Memory::new(allocator), allocator).map_err(|_| Error::TooSmall)?;
         let memory = NonNull::from(Box::leak(memory));
-        // SAFETY: (1) the functions take the address of a Memory, which is never freed; (2) what QuickJS gives is checked for null.
+        // SAFETY: (1) the functions take the address of a Memory, which is never freed; (2) what QuickJS gives is checked for null; (3) the runtime is in the same heap, and never freed.
         let (runtime, context) = unsafe {
             let runtime = js::JS_NewRuntime2(&FUNCTIONS, memory.as_ptr().cast());
             let runtime = NonNull::new(runtime).ok_or(Error::TooSmall)?;
+            memory.as_ref().serve(runtime);
             let context = js::JS_NewContext(runtime.as_ptr());
             (runtime, NonNull::new(context).ok_or(Error::TooSmall)?)
         };
@@ -161,6 +162,8 @@ impl Runtime {
     ///
     /// Errors of the script are an [`Ending`]; the runtime can be used after each.
     ///
+    /// A script that is stopped may leave reactions to promises to be run. They are, with the next script and within its limits.
+    ///
     /// # Errors
     ///
     /// [`Error::Heap`] never happens to a runtime that was made or opened.
@@ -176,7 +179,7 @@ impl Runtime {
             .and_then(|time| Instant::now().checked_add(time));
         // Borrowed as long as the script runs: a clone made meanwhile is no use to anybody.
         let engine = self.heap.root::<Engine>()?;
-        let call = Call::new(console, engine.memory(), deadline);
+        let call = Call::new(console, deadline);
         engine.memory().allow(limits.memory);
         // SAFETY: (1) the runtime is alive, and on this thread; (2) scripts run in here alone, and the call outlives the connection.
         let _connected = unsafe {
@@ -229,7 +232,7 @@ impl Engine {
 
     fn collect(&self) {
         let mut nobody = |_: Stream, _: &str| ();
-        let call = Call::new(&mut nobody, self.memory(), None);
+        let call = Call::new(&mut nobody, None);
         // SAFETY: as in `Runtime::eval`; a finalizer may run a script's function.
         unsafe {
             js::JS_UpdateStackTop(self.runtime.as_ptr());
