@@ -11,6 +11,7 @@ use std::thread;
 use cowspace_tests::processes::{Holdings, children_of, launcher_of, stat, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use test_share::share;
 
 const LIBRARY: &str = "\
 var library = { count: 0, cow: Array.from({ length: 20000 }, (_, at) => ({ at, name: `cow ${at}` })) };
@@ -148,7 +149,7 @@ fn reply(mut stream: UnixStream) -> (u16, String, String) {
 
 #[test]
 fn a_script_gives_its_value_or_the_reason_why_not() {
-    let server = Server::start("", &["--timeout", "1s", "--memory-limit", "16MiB"]);
+    let server = Server::start("", &["--timeout", &time(1), "--memory-limit", "16MiB"]);
     for (script, status, body) in [
         ("library.cow.length", 200, "20000\n"),
         ("console.log('a'); console.error('b'); [1]", 200, "a\n[1]\n"),
@@ -337,11 +338,18 @@ fn the_end_waits_for_what_was_begun() {
     drop(idle);
 }
 
+/// A time limit that what comes to another end does not reach, on a slow machine either.
+fn time(seconds: u32) -> String {
+    format!("{}s", seconds * 10 / share(10))
+}
+
 /// Requests of several clients, with scripts among them that would do harm.
-fn under_load(disable: &str, policy: &str, requests: usize) {
+fn under_load(disable: &str, policy: &str, requests: u32) {
+    let requests = requests as usize;
+    let time = time(3);
     let arguments = [
         "--timeout",
-        "3s",
+        &time,
         "--memory-limit",
         "8MiB",
         "--policy",
@@ -399,27 +407,28 @@ fn under_load(disable: &str, policy: &str, requests: usize) {
 
 #[test]
 fn thousand_requests_with_hostile_ones_among_them() {
-    under_load("", "native", 1000);
+    under_load("", "native", share(1000));
 }
 
 #[test]
 fn the_same_without_userfaultfd() {
-    under_load("uffd", "native", 1000);
+    under_load("uffd", "native", share(1000));
 }
 
 #[test]
 fn the_same_traced() {
-    under_load("", "traced", 200);
+    under_load("", "traced", share(200));
 }
 
 #[test]
 fn what_is_loaded_later_new_children_have() {
     for (disable, policy) in [("", "native"), ("", "traced"), ("uffd", "native")] {
+        let time = time(2);
         let server = Server::start(
             disable,
             &[
                 "--timeout",
-                "2s",
+                &time,
                 "--memory-limit",
                 "16MiB",
                 "--policy",
@@ -485,7 +494,8 @@ const MORE_THINGS: usize = 40;
 #[test]
 fn loading_again_and_again_costs_no_more_each_time() {
     let server = Server::start("", &["--concurrency", "1"]);
-    let rounds = std::env::var("ROUNDS").map_or(200, |rounds| rounds.parse().unwrap());
+    let rounds =
+        std::env::var("ROUNDS").map_or_else(|_| share(200), |rounds| rounds.parse().unwrap());
     let mut early = None;
     for round in 0..rounds {
         let script = format!(
