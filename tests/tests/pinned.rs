@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -214,28 +215,48 @@ cases! {
 }
 
 /// Pages that hold still what the last clone has when the next is taken, and that the device writes to only then.
+///
+/// Each policy in a process of its own: a ring anywhere in this one keeps a first clone from moving pages to private ones, also for a moment after it was closed.
 #[test]
 fn pages_pinned_without_a_change_stay_with_their_vmo() {
-    for policy in [Policy::Traced, Policy::Native] {
-        let mut case = Case::new(policy, Home::Private);
-        let pinned_memory = memory(case.addresses[0] + FIRST * page(), COUNT * page());
-        let mut pinned = match Pinned::new(pinned_memory) {
-            Ok(pinned) => pinned,
-            Err(error) => {
-                println!("SKIP pinned memory: io_uring: {error}");
-                return;
-            }
-        };
-        let before = case.pages.clone();
-        let clone = case.snapshot().expect("private pages stay where they are");
-        case.fill(&mut pinned, 101);
-        case.assert_here();
-        let next = case.snapshot().expect("private pages stay where they are");
-        case.assert_holds(&next, &case.pages);
-        case.assert_holds(&clone, &before);
-        pinned.unpin().expect("memory can be unpinned");
-        unmap(case.addresses[0], PAGES * page());
+    const ALONE: &str = "COWSPACE_TEST_ALONE";
+    if let Ok(policy) = std::env::var(ALONE) {
+        let traced = policy == format!("{:?}", Policy::Traced);
+        return pinned_without_a_change(if traced {
+            Policy::Traced
+        } else {
+            Policy::Native
+        });
     }
+    let test = "pages_pinned_without_a_change_stay_with_their_vmo";
+    for policy in [Policy::Traced, Policy::Native] {
+        let alone = Command::new(std::env::current_exe().expect("a test has a file"))
+            .args([test, "--exact", "--nocapture"])
+            .env(ALONE, format!("{policy:?}"))
+            .status();
+        assert!(alone.expect("it can be run").success(), "{policy:?}");
+    }
+}
+
+fn pinned_without_a_change(policy: Policy) {
+    let mut case = Case::new(policy, Home::Private);
+    let pinned_memory = memory(case.addresses[0] + FIRST * page(), COUNT * page());
+    let mut pinned = match Pinned::new(pinned_memory) {
+        Ok(pinned) => pinned,
+        Err(error) => {
+            println!("SKIP pinned memory: io_uring: {error}");
+            return;
+        }
+    };
+    let before = case.pages.clone();
+    let clone = case.snapshot().expect("private pages stay where they are");
+    case.fill(&mut pinned, 101);
+    case.assert_here();
+    let next = case.snapshot().expect("private pages stay where they are");
+    case.assert_holds(&next, &case.pages);
+    case.assert_holds(&clone, &before);
+    pinned.unpin().expect("memory can be unpinned");
+    unmap(case.addresses[0], PAGES * page());
 }
 
 /// A page that the device goes on writing to cannot be moved to another VMO, nor be replaced.
