@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use host_memory::uffd::Uffd;
 
 use crate::distribution::Distributions;
@@ -17,7 +17,7 @@ use crate::fault::Resolver;
 use crate::kernel::Kernel;
 use crate::placement::Placement;
 use crate::record::FaultRecord;
-use crate::serve::{Control, Readers, Recorder};
+use crate::serve::{Control, Readers, Recorder, Reply};
 use crate::stats::{Meter, Stats};
 use crate::threads::{SleepingThreads, Threads};
 
@@ -95,9 +95,9 @@ impl FaultHandler {
         if self.is_forked() {
             return None;
         }
-        let (answer, filled) = bounded(1);
-        self.ask(Control::Stats(Meter::new(), answer));
-        answer_from(&filled)
+        let filled = Reply::default();
+        self.ask(Control::Stats(Meter::new(), filled.clone()));
+        answer_from(filled)
     }
 
     /// Sends a record of each fault that ends from now on to the returned channel, which holds `capacity` of them, at least one. What finds it full is dropped and
@@ -135,10 +135,10 @@ impl FaultHandler {
         if self.is_forked() {
             return;
         }
-        let (replace, replaced) = bounded(1);
-        self.ask(Control::Record(recorder, readers, replace));
+        let replaced = Reply::default();
+        self.ask(Control::Record(recorder, readers, replaced.clone()));
         // What comes back may be the last to let go of a channel, which frees its memory: here, and not on the fault path.
-        drop(answer_from(&replaced));
+        drop(answer_from(replaced));
     }
 
     /// Stops the thread, waits for its end, and returns the final statistics (all 0 in a forked copy).
@@ -179,17 +179,18 @@ impl Drop for FaultHandler {
     }
 }
 
-/// Waits for the handler's answer, which comes at once: the bell has been answered. `None` in a forked copy.
-///
-/// Not in the channel: who waits there must be woken, see [`FaultHandler::record_to`].
-fn answer_from<T>(answers: &Receiver<T>) -> Option<T> {
+/// Waits until the handler has let go of its reply, which it does at once: the bell has been answered. `None` in a forked copy, which has sent nothing.
+fn answer_from<T>(mut reply: Reply<T>) -> Option<T> {
     for round in 0u32.. {
-        match answers.try_recv() {
-            Ok(answer) => return Some(answer),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) if round < 100 => thread::yield_now(),
+        match Arc::try_unwrap(reply) {
+            Ok(answer) => return answer.into_inner(),
+            Err(shared) => reply = shared,
+        }
+        if round < 100 {
+            thread::yield_now();
+        } else {
             // Whatever has the CPU is more urgent than we are.
-            Err(TryRecvError::Empty) => thread::sleep(Duration::from_micros(100)),
+            thread::sleep(Duration::from_micros(100));
         }
     }
     None

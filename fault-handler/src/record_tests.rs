@@ -238,17 +238,16 @@ fn stopping_leaves_all_records_of_faults_before_it() {
     let fake = Fake::new([]);
     let handler = spawn(&fake, copy_one);
     handler.stop_recording();
-    fake.fault(FaultKind::Missing, [PAGE]);
+    fake.fault_and_be_read(FaultKind::Missing, [PAGE]);
     assert_eq!(handler.stats().all.counts.total(), 1);
     let none = handler.stats();
     assert_eq!((none.recorded, none.record_cost_ns), (0, 0));
 
     let records = handler.record(FAULTS);
-    fake.fault(FaultKind::Missing, 200..200 + FAULTS);
+    fake.fault_and_be_read(FaultKind::Missing, 200..200 + FAULTS);
     handler.stop_recording();
-    // They were read before the bell, which is the last of the messages.
     assert_eq!(records.len(), FAULTS);
-    fake.fault(FaultKind::Missing, [PAGE]);
+    fake.fault_and_be_read(FaultKind::Missing, [PAGE]);
     let stats = handler.stats();
     assert_eq!(stats.all.counts.total(), FAULTS as u64 + 2);
     assert_eq!((stats.recorded, stats.records_dropped), (FAULTS as u64, 0));
@@ -265,9 +264,9 @@ fn a_new_recorder_replaces_the_old_one() {
     let fake = Fake::new([]);
     let handler = spawn(&fake, copy_one);
     let first = handler.record(2);
-    fake.fault(FaultKind::Missing, [PAGE]);
+    fake.fault_and_be_read(FaultKind::Missing, [PAGE]);
     let second = handler.record(2);
-    fake.fault(FaultKind::Missing, [PAGE + 1]);
+    fake.fault_and_be_read(FaultKind::Missing, [PAGE + 1]);
     handler.stop_recording();
     let pages = |records: Receiver<FaultRecord>| -> Vec<usize> {
         records

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -47,13 +47,17 @@ pub(crate) const ATTEMPTS: u32 = 8;
 
 /// What the handler is asked by others, between batches.
 pub(crate) enum Control {
-    /// Copy the statistics into the box and send it back.
-    Stats(Box<Meter>, Sender<Box<Meter>>),
+    /// Copy the statistics into the box and hand it back.
+    Stats(Box<Meter>, Reply<Box<Meter>>),
     /// Send a record of each fault here from now on, or to nobody; hand back to whom they went before, whose memory is not the handler's to free.
-    Record(Option<Recorder>, Readers, Sender<Option<Recorder>>),
+    Record(Option<Recorder>, Readers, Reply<Option<Recorder>>),
     /// End.
     Stop,
 }
+
+/// Where the handler puts its answer. Who asked keeps it until the handler has let go of it, and so frees it: what the handler freed would be memory of the program's allocator, which the handler
+/// may itself serve.
+pub(crate) type Reply<T> = Arc<OnceLock<T>>;
 
 /// How those who take records from a channel do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -409,15 +413,15 @@ impl Server {
             match control {
                 Control::Stats(mut into, answer) => {
                     into.copy_from(&self.meter);
-                    // Who asked has gone away: nobody to tell.
-                    let _ = answer.try_send(into);
+                    // It has one answer, so none is dropped here.
+                    let _ = answer.set(into);
                 }
                 Control::Record(recorder, readers, before) => {
                     if readers == Readers::Wait {
                         // To wake them the channel asks for this thread's identity, which is allocated at the first time: now, and not at a fault.
                         drop(std::thread::current());
                     }
-                    let _ = before.try_send(self.record_to(recorder));
+                    let _ = before.set(self.record_to(recorder));
                 }
                 Control::Stop => return true,
             }

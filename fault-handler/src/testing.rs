@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 
 use host_memory::page::{HostRange, page_size};
 use host_memory::uffd::{CopyFrom, Event, Events, FaultKind, Protect, UffdError, Wake};
@@ -123,6 +124,19 @@ impl Fake {
             .events
             .extend(pages.into_iter().map(fault));
         self.readable.write(1).unwrap();
+    }
+
+    /// The same, coming back when they have been read. What the handler is asked afterwards it looks at after them, as where the thread that has faulted goes on and asks; else they and the
+    /// request come side by side, as from two threads.
+    pub(crate) fn fault_and_be_read(
+        &self,
+        kind: FaultKind,
+        pages: impl IntoIterator<Item = usize>,
+    ) {
+        self.fault(kind, pages);
+        while !self.state.lock().expect("no panic").events.is_empty() {
+            thread::yield_now();
+        }
     }
 
     /// All calls so far.
