@@ -48,20 +48,23 @@ fn check(result: &Value) {
         "{result}"
     );
     assert!(result["size"].as_u64() > Some(0), "{result}");
-    let own = positive(&result["cowspace"]);
+    let own = positive(&result["cowspace"], result);
     let rivals = result["rivals"].as_object().expect("rivals by name");
     assert!(!rivals.is_empty(), "{result}");
     for (name, figure) in rivals {
-        let ratio = positive(&result["ratio"][name]);
-        let expected = own / positive(figure);
+        let ratio = positive(&result["ratio"][name], result);
+        let expected = own / positive(figure, result);
         assert!((ratio / expected - 1.0).abs() < 1e-9, "{result}");
         let spread = &result["spread"][name];
-        let (least, most) = (positive(&spread[0]), positive(&spread[1]));
-        assert!(least <= positive(figure) && positive(figure) <= most);
+        let (least, most) = (positive(&spread[0], result), positive(&spread[1], result));
+        assert!(least <= positive(figure, result) && positive(figure, result) <= most);
     }
     let bars = result["bars"].as_array().expect("a list of bars");
     let all_met = bars.iter().all(|bar| {
-        let ratio = positive(&result["ratio"][bar["rival"].as_str().expect("a rival's name")]);
+        let ratio = positive(
+            &result["ratio"][bar["rival"].as_str().expect("a rival's name")],
+            result,
+        );
         bar["at_most"].as_f64().is_none_or(|most| ratio <= most)
             && bar["at_least"].as_f64().is_none_or(|least| ratio >= least)
     });
@@ -69,9 +72,9 @@ fn check(result: &Value) {
     assert_eq!(result["met"].as_bool(), met, "{result}");
 }
 
-fn positive(figure: &Value) -> f64 {
-    let figure = figure.as_f64().expect("a number");
-    assert!(figure.is_finite() && figure > 0.0, "{figure}");
+fn positive(figure: &Value, result: &Value) -> f64 {
+    let figure = figure.as_f64().unwrap_or(f64::NAN);
+    assert!(figure.is_finite() && figure > 0.0, "{result}");
     figure
 }
 
