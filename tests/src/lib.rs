@@ -14,10 +14,17 @@ pub mod zircon;
 
 use cowspace::{Vmar, VmarFlags};
 use host_memory::access::Volatile;
+use host_memory::probe::Probe;
 
 /// The system's page size.
 pub fn page() -> usize {
     host_memory::page::page_size()
+}
+
+/// Whether this kernel tells pages of a mapping that were written from such that were only read, see `docs/zircon.md`, "What is counted".
+pub fn are_counts_exact() -> bool {
+    let probe = Probe::get();
+    probe.pagemap_scan.is_yes() && (probe.write_tracking.is_yes() || !probe.traced.is_yes())
 }
 
 /// Reading and writing.

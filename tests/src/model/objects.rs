@@ -55,8 +55,6 @@ pub(super) struct Objects {
     pub(super) families: Vec<Inexact>,
     /// Stream sizes in bytes.
     streams: Vec<u64>,
-    /// All counts are bounds.
-    pub(super) bounds_only: bool,
 }
 
 impl Objects {
@@ -145,7 +143,7 @@ impl Objects {
     }
 
     pub(super) fn inexact(&self, object: usize) -> Inexact {
-        if self.bounds_only {
+        if !crate::are_counts_exact() {
             return Inexact {
                 zeros: true,
                 same: true,

@@ -64,12 +64,6 @@ impl World {
         }
     }
 
-    /// The same, with counts of memory that are only bounds: for kernels that do not tell which pages of a mapping were written.
-    pub fn with_bounds_only(mut self) -> World {
-        self.objects.bounds_only = true;
-        self
-    }
-
     /// The same for VMOs that are looked at from the byte `origin` on, which is page-aligned: their sizes, and all offsets in them, are so much larger than the
     /// program says.
     pub fn with_origin(self, origin: u64) -> World {
