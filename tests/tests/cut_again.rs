@@ -195,8 +195,8 @@ impl World {
 }
 
 /// Random steps on a mapping of so many pages, of which some are looked at.
-fn random_steps(pages: usize, looked_at: &[usize], seeds: u64, steps: usize) {
-    for seed in 0..seeds {
+fn random_steps(pages: usize, looked_at: &[usize], seeds: u32, steps: usize) {
+    for seed in 0..u64::from(share(seeds)) {
         println!("{pages} pages, seed {seed}");
         let mut world = World::new(pages, looked_at.iter().copied());
         let mut dice = Dice(seed);
@@ -347,7 +347,7 @@ fn layers_of_a_chain_stay_few() {
     // As many as there may be layers, and as many again.
     let rounds = u64::from(share(400)).max(2 * FEW as u64);
     let before = descriptors();
-    for clone_goes_on in [false, true] {
+    for clone_goes_on in [true, false].into_iter().take(share(2) as usize) {
         let mut mapped = Mapped::new(PAGES, Policy::Traced);
         let mut now = vec![0; PAGES];
         let mut held = mapped.snapshot();

@@ -14,6 +14,7 @@ use cowspace_tests::page;
 use cowspace_tests::processes::until;
 use fault_recording::{Ended, Policy, ProcessRecording, Recording, read};
 use host_memory::probe::Probe;
+use test_share::share;
 
 /// A recording to be made, and the program that makes it.
 struct Recorded {
@@ -336,7 +337,7 @@ fn mappings_that_come_and_go_are_known() {
     let total: u64 = printed.trim().parse().unwrap();
     assert_eq!(end.recorded + end.lost, total);
     assert_eq!(end.recorded, process.faults.len() as u64);
-    assert!(total >= 4 * 400 * 8);
+    assert!(total >= 4 * u64::from(share(400)) * 8);
     // Each fault is in the mapping that its own thread had made.
     for (fault, mapping) in process.faults.iter().zip(process.mapping_of_each()) {
         let mapping = mapping.expect("a mapping");

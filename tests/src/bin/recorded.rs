@@ -12,6 +12,7 @@ use cowspace::{Name, Policy, Recorder, Vmar, Vmo, VmoChildOptions};
 use cowspace_tests::{RW, memory, page};
 use host_memory::access::Volatile;
 use nix::sys::resource::{Resource, setrlimit};
+use test_share::share;
 use zygote::{Context, Launcher, Spawn, Stdio, Zygote};
 
 const PAGES: usize = 64;
@@ -208,7 +209,7 @@ fn churn() {
         thread::Builder::new()
             .name(format!("churn-{number}"))
             .spawn(move || {
-                for round in 0..400 {
+                for round in 0..share(400) {
                     let memory = mapped(&format!("{number}-{round}"));
                     (0..PAGES)
                         .rev()

@@ -7,6 +7,7 @@ use std::thread;
 use cowspace::Policy;
 use cowspace_tests::processes::{Holdings, children_of, launcher_of, until};
 use rustix::process::{Pid, Signal, kill_process};
+use test_share::share;
 use zygote::{Context, Error, Spawn, Zygote};
 
 use crate::agent::{Agents, told};
@@ -14,7 +15,7 @@ use crate::memory::{Mapped, Random, fill, policies, seed_of, store};
 
 const PAGES: usize = 200;
 /// For all policies together.
-const KILLS: u64 = 200;
+const KILLS: u32 = 200;
 
 /// Stores to all of its memory, again and again.
 pub(crate) fn store_for_ever(context: Context) -> i32 {
@@ -53,7 +54,7 @@ pub(crate) fn leave_nothing_in_the_zygote(zygote: &Zygote) {
             // What the first mapping and the first child bring stays: the engine, and its thread.
             kill_children(3);
             let before = Holdings::of(myself);
-            kill_children(KILLS.div_ceil(policies().len() as u64));
+            kill_children(u64::from(share(KILLS)).div_ceil(policies().len() as u64));
             assert_eq!(Holdings::of(myself), before, "{zygotes:?}, {childrens:?}");
         }
         drop(wanted);

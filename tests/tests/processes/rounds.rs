@@ -35,7 +35,7 @@ pub(crate) fn leave_nothing_behind(zygote: &Zygote) {
     let warm_up = u64::from(share(WARM_UP).max(300));
     let rounds = u64::from(share(ROUNDS)).max(2 * warm_up);
     // What policy the children have makes no difference to the zygote.
-    for &(zygotes, childrens) in policies().iter().take(2) {
+    for &(zygotes, childrens) in policies().iter().take(share(2) as usize) {
         let agents = Agents::new();
         let mapped = Mapped::new(PAGES as usize, zygotes);
         fill(&mapped.memory, 0);

@@ -75,9 +75,22 @@ enum Tests {
 fn run(setting: &str, tests: Tests, change: impl FnOnce(&mut Command)) {
     let mut program = Command::new("/proc/self/exe");
     program.env(SETTING, setting).args(["--skip", "settings::"]);
-    // On a machine where tests do less than all, too.
-    if tests == Tests::Quick || test_share::share(2) < 2 {
-        program.args(["--skip", "rounds::", "--skip", "killed_children::"]);
+    let less_than_all = test_share::share(2) < 2;
+    let mut leave_out = |modules: &[&str]| {
+        for module in modules {
+            program.args(["--skip", module]);
+        }
+    };
+    if tests == Tests::Quick || less_than_all {
+        leave_out(&["rounds::", "killed_children::"]);
+    }
+    if less_than_all {
+        leave_out(&[
+            "killed_zygote::",
+            "frozen::",
+            "shared_pages::",
+            "programs::",
+        ]);
     }
     change(&mut program);
     let output = program.output().expect("to execute this program");

@@ -1,11 +1,13 @@
 //! Many mappings, many handles, and very large ones.
 
 use cowspace_tests::limits::has_descriptors;
+use test_share::share;
 
 use super::*;
 
-/// How many mappings a program may count on.
+/// How many mappings a program may count on. They are of one VMO, and of so many.
 const MANY: usize = 20_000;
+const VMOS: usize = 500;
 
 /// How many areas the kernel has in some pages of the region.
 fn areas(region: &Region, at: usize, pages: usize) -> usize {
@@ -37,10 +39,10 @@ fn twenty_thousand_mappings_and_five_thousand_handles() {
     if !has_descriptors("20,000 mappings", 1024) {
         return;
     }
+    let many = share((MANY / VMOS) as u32) as usize * VMOS;
     for policy in POLICIES {
-        // Of one VMO, and of 500.
-        for vmos in [1, 500] {
-            let each = MANY / vmos;
+        for vmos in [1, VMOS] {
+            let each = many / vmos;
             let vmos: Vec<Vmo> = (0..vmos)
                 .map(|_| Vmo::create(bytes(each)).expect("there is room"))
                 .collect();
@@ -50,9 +52,9 @@ fn twenty_thousand_mappings_and_five_thousand_handles() {
                     with_rights(vmo, Rights::SAME_RIGHTS)
                 })
                 .collect();
-            let region = Region::new(2 * MANY);
+            let region = Region::new(2 * many);
             // Page `at / vmos` of VMO `at % vmos`, in an order that jumps.
-            let order = (0..MANY).map(|at| at * 7_919 % MANY);
+            let order = (0..many).map(|at| at * 7_919 % many);
             for at in order.clone() {
                 let vmo = &handles[at % vmos.len()];
                 let offset = bytes(at / vmos.len());
@@ -68,7 +70,7 @@ fn twenty_thousand_mappings_and_five_thousand_handles() {
                 assert_eq!(addr, Ok(region.at(2 * at)));
                 memory(region.at(2 * at), 8).store_u64(0, at as u64);
             }
-            assert_eq!(region.maps().len(), 1 + MANY);
+            assert_eq!(region.maps().len(), 1 + many);
             for (number, vmo) in vmos.iter().enumerate().take(3) {
                 assert_eq!(num_mappings(vmo), each);
                 let mut value = [0; 8];
@@ -79,18 +81,19 @@ fn twenty_thousand_mappings_and_five_thousand_handles() {
             region.protect(2 * 17, 1, READ);
             assert!(!can_write(region.at(2 * 17)) && can_write(region.at(2 * 18)));
             let options = VmoChildOptions::SNAPSHOT;
+            let cloned = many / 4;
             let clone = region
                 .vmar
-                .create_vmo_child(options, region.at(2 * 5_000), page());
-            memory(region.at(2 * 5_000), 8).store_u64(0, 1);
+                .create_vmo_child(options, region.at(2 * cloned), page());
+            memory(region.at(2 * cloned), 8).store_u64(0, 1);
             let mut value = [0; 8];
             let clone = clone.expect("it is one page of one mapping");
             clone.read(&mut value, 0).expect("it is inside");
-            assert_eq!(u64::from_ne_bytes(value), 5_000);
-            for at in order.take(MANY / 2) {
+            assert_eq!(u64::from_ne_bytes(value), cloned as u64);
+            for at in order.take(many / 2) {
                 region.unmap(2 * at, 1);
             }
-            assert_eq!(region.maps().len(), 1 + MANY / 2);
+            assert_eq!(region.maps().len(), 1 + many / 2);
             region.vmar.destroy().expect("once");
             assert_eq!(num_mappings(&vmos[0]), 0);
         }
@@ -148,9 +151,9 @@ fn pieces_that_continue_each_other_are_one_area_of_the_kernel() {
 #[test]
 fn large_mappings_cost_what_is_touched() {
     let root = Vmar::root_self();
-    // Twice 64 GiB must fit into the root VMAR, which may be small.
+    // Twice 64 GiB must fit into the root VMAR, which may be small. Slow machines may look at each page of it.
     let most = root.info().expect("the root lives").len / 4;
-    let len = (64usize << 30).min(most);
+    let len = ((share(64) as usize) << 30).min(most);
     let part = len / 8;
     for policy in POLICIES {
         let vmo = Vmo::create(len as u64).expect("it costs nothing");
