@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use ratatui::crossterm::event::{self, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::OwnedFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -63,7 +63,12 @@ pub(crate) fn show(source: Source, interval: Duration) -> anyhow::Result<()> {
     })?;
     let shown = respond(&mut screen, &mut state, &happens, &asks);
     drop(screen);
-    if shown? == End::Process {
+    let end = match shown {
+        // Of a terminal that is gone the view may come to know before it is told.
+        Err(_) if is_gone(&stdout()) => End::Told,
+        shown => shown?,
+    };
+    if end == End::Process {
         // A terminal that is gone need not be told.
         let _ = writeln!(stdout(), "process {pid} has ended");
     }
@@ -92,13 +97,7 @@ fn respond(
             with_mappings = view::has_room_for_mappings(frame.area());
             view::draw(frame, state);
         });
-        match drawn {
-            // The terminal is gone; that it is told may come later.
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-                return Ok(End::Told);
-            }
-            drawn => drawn.context("cannot draw")?,
-        };
+        drawn.context("cannot draw")?;
         let wanted = Pace {
             interval: state.interval,
             paused: state.paused,
@@ -152,6 +151,13 @@ fn pass_signals(mut signals: Signals, events: &Sender<Event>) {
             return;
         }
     }
+}
+
+/// Whether nobody is on a terminal's other side any more. Using it gives all kinds of errors then.
+fn is_gone(terminal: &impl AsFd) -> bool {
+    let now = Timespec::default();
+    let mut fds = [PollFd::new(terminal, PollFlags::empty())];
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// Waits for the end of the process, and for that of the terminal: whoever reads keys does not notice it.
