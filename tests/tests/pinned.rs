@@ -75,6 +75,13 @@ impl Case {
             .create_child(VmoChildOptions::SNAPSHOT, 0, (PAGES * page()) as u64)
     }
 
+    /// Has the kernel pin [`COUNT`] pages from `first` on. Where it cannot, the test says so.
+    fn pin(&self, first: usize) -> Option<Pinned> {
+        Pinned::new(memory(self.addresses[0] + first * page(), COUNT * page()))
+            .inspect_err(|error| println!("SKIP pinned memory: io_uring: {error}"))
+            .ok()
+    }
+
     /// The device writes `value` to the pinned pages.
     fn fill(&mut self, pinned: &mut Pinned, value: u8) {
         let len = COUNT * page();
@@ -145,13 +152,8 @@ impl Drop for StopOnDrop<'_> {
 
 fn pinned_pages_stay_with_their_vmo(policy: Policy, home: Home) {
     let mut case = Case::new(policy, home);
-    let pinned_memory = memory(case.addresses[0] + FIRST * page(), COUNT * page());
-    let mut pinned = match Pinned::new(pinned_memory) {
-        Ok(pinned) => pinned,
-        Err(error) => {
-            println!("SKIP pinned memory: io_uring: {error}");
-            return;
-        }
+    let Some(mut pinned) = case.pin(FIRST) else {
+        return;
     };
     case.fill(&mut pinned, 101);
     case.assert_here();
@@ -240,13 +242,8 @@ fn pages_pinned_without_a_change_stay_with_their_vmo() {
 
 fn pinned_without_a_change(policy: Policy) {
     let mut case = Case::new(policy, Home::Private);
-    let pinned_memory = memory(case.addresses[0] + FIRST * page(), COUNT * page());
-    let mut pinned = match Pinned::new(pinned_memory) {
-        Ok(pinned) => pinned,
-        Err(error) => {
-            println!("SKIP pinned memory: io_uring: {error}");
-            return;
-        }
+    let Some(mut pinned) = case.pin(FIRST) else {
+        return;
     };
     let before = case.pages.clone();
     let clone = case.snapshot().expect("private pages stay where they are");
@@ -269,14 +266,7 @@ fn pinned_pages_are_not_moved() {
         let move_one = |to: &Vmo, from: &Vmo| {
             to.transfer_data(TransferDataOptions::empty(), 0, page() as u64, from, 0)
         };
-        let pinned_memory = memory(case.addresses[0], COUNT * page());
-        let pinned = match Pinned::new(pinned_memory) {
-            Ok(pinned) => pinned,
-            Err(error) => {
-                println!("SKIP pinned memory: io_uring: {error}");
-                return;
-            }
-        };
+        let Some(pinned) = case.pin(0) else { return };
         assert_eq!(move_one(&other, &case.vmo), Err(Status::BAD_STATE));
         assert_eq!(move_one(&case.vmo, &other), Err(Status::BAD_STATE));
         case.assert_here();
