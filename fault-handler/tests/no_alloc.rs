@@ -14,6 +14,7 @@ use host_memory::probe::Probe;
 use host_memory::reserve::{Reservation, Source};
 use host_memory::uffd::{Modes, Uffd};
 use nix::unistd::gettid;
+use test_share::share;
 
 const PAGES: usize = 256;
 
@@ -119,7 +120,7 @@ fn the_fault_path_allocates_nothing() {
     }
     handler.stop_recording();
     // Whichever of the two lets go of a request first.
-    for _ in 0..2000 {
+    for _ in 0..share(2000).max(100) {
         handler.stats();
         handler.stop_recording();
     }

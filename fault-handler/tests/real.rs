@@ -26,6 +26,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, gettid};
+use test_share::share;
 
 const PAGES: usize = 64;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -917,7 +918,7 @@ fn requests_are_answered_while_threads_fault_and_signals_interrupt() {
             }
             quiet.store(true, Ordering::SeqCst);
         });
-        for _ in 0..300 {
+        for _ in 0..share(300).max(20) {
             let file = memfd(PAGES);
             let source = Source::Shared(&file, 0);
             let len = rig.memory.range().len();

@@ -44,10 +44,19 @@ pub fn descriptors(process: &str) -> BTreeMap<i32, String> {
 ///
 /// As [`descriptors`]; or if the program does not run by [`crate::runner::main`].
 pub fn own_descriptors(process: &str) -> BTreeMap<i32, String> {
-    let inherited = INHERITED.get().expect("main has noted them");
     let mut all = descriptors(process);
-    all.retain(|fd, to| *fd > 2 && inherited.get(fd) != Some(to));
+    all.retain(|fd, to| *fd > 2 && !was_inherited(*fd, to));
     all
+}
+
+/// Whether this test program was started with such a descriptor.
+///
+/// # Panics
+///
+/// If the program does not run by [`crate::runner::main`].
+pub fn was_inherited(fd: i32, to: &str) -> bool {
+    let inherited = INHERITED.get().expect("main has noted them");
+    inherited.get(&fd).is_some_and(|of| of == to)
 }
 
 /// The children of a process, zombies included, by rising process id.

@@ -10,7 +10,7 @@ use std::thread;
 use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::access::Volatile;
-use test_share::share;
+use test_share::{first_or_all, share};
 
 /// splitmix64: every run is the same.
 struct Dice(u64);
@@ -236,7 +236,7 @@ fn pages_of_every_layer_are_found_by_clones_of_clones() {
     let mut now = [0; PAGES];
     let mut held = Vec::new();
     let mut dice = Dice(7);
-    for round in 1..60 {
+    for round in 1..=u64::from(share(59).max(12)) {
         let changed = if round % 4 == 0 { 150 } else { 20 };
         for _ in 0..changed {
             let at = dice.below(PAGES);
@@ -347,7 +347,7 @@ fn layers_of_a_chain_stay_few() {
     // As many as there may be layers, and as many again.
     let rounds = u64::from(share(400)).max(2 * FEW as u64);
     let before = descriptors();
-    for clone_goes_on in [true, false].into_iter().take(share(2) as usize) {
+    for &clone_goes_on in first_or_all(1, &[true, false]) {
         let mut mapped = Mapped::new(PAGES, Policy::Traced);
         let mut now = vec![0; PAGES];
         let mut held = mapped.snapshot();

@@ -7,7 +7,7 @@ use cowspace::{Policy, Status, Vmar, VmarFlags, VmarOp, Vmo, VmoChildOptions};
 use cowspace_tests::limits::{Comb, mapping_limit};
 use cowspace_tests::zircon::{can_read, can_write};
 use cowspace_tests::{RW, memory, page, unmap};
-use test_share::share;
+use test_share::first_or_all;
 
 const READ: VmarFlags = VmarFlags::PERM_READ;
 /// Enough that a first clone sets the mapping aside, or would like to.
@@ -74,7 +74,10 @@ impl Subject {
         for at in 0..PAGES {
             let expected = if at % 2 == 0 { value } else { 0 };
             assert_eq!(memory.load_u64(at * page()), expected);
-            assert_eq!(self.read(at), expected);
+            // A call for each page would be most of the test.
+            if at % 19 == 0 {
+                assert_eq!(self.read(at), expected);
+            }
         }
     }
 }
@@ -173,8 +176,8 @@ fn nothing_is_lost_at_the_limit_of_mappings() {
     let root = Vmar::root_self();
     let len = PAGES * page();
     for policy in [Policy::Traced, Policy::Native] {
-        // With what was cloned there is more to lose: where tests do less than all, that alone.
-        for cloned in [true, false].into_iter().take(share(2) as usize) {
+        // With what was cloned there is more to lose.
+        for &cloned in first_or_all(1, &[true, false]) {
             let subject = Subject::new(policy, cloned);
             let value = if cloned { 2 } else { 1 };
             // Made for each, so that the threads and buffers of the one before are no part of the count.

@@ -366,7 +366,8 @@ fn many_mappings_are_recorded() {
     let tables = recording.processes[0].mappings.iter();
     let mapped: usize = tables.map(|(_, table)| table.len()).sum();
     // One that was made while all were copied is there twice.
-    assert!((20_000..=20_001).contains(&mapped), "{mapped}");
+    let made = share(20_000).max(2_000) as usize;
+    assert!((made..=made + 1).contains(&mapped), "{mapped}");
     let size = fs::metadata(recorded.file()).unwrap().len();
     assert!(size < 4 << 20, "{size} bytes");
 }

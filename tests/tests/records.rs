@@ -17,6 +17,7 @@ use fault_handler::{Answer, FaultKind, FaultRecord, OutcomeKind};
 use host_memory::access::Volatile;
 use host_memory::probe::Probe;
 use nix::unistd::gettid;
+use test_share::share;
 
 /// Pages that are there before anything is cloned; as many more of the VMO are not.
 const PAGES: usize = 128;
@@ -304,7 +305,7 @@ fn while_clones_are_taken(vmo: &Vmo, mapped: &Volatile) {
                     gettid().as_raw()
                 })
             });
-            for _ in 0..30 {
+            for _ in 0..share(30).max(5) {
                 // Each thread has stored to all of its pages since the clone before.
                 for round in &rounds {
                     let before = round.load(Ordering::Relaxed);

@@ -18,7 +18,7 @@ use cowspace_tests::rung::{FEW_FILES, NOT_HERE, Place};
 use host_memory::probe::{Disabled, Probe, Support};
 use nix::sys::resource::{Resource, getrlimit};
 use proptest::test_runner::{Config, TestRunner};
-use test_share::share;
+use test_share::{first_or_all, is_whole, share};
 
 /// Set in the process that stands on the rung.
 const RUNG: &str = "COWSPACE_TEST_RUNG";
@@ -71,12 +71,11 @@ fn run_again(test: &str, place: Option<Place>, (variable, value): (&str, &OsStr)
     );
 }
 
-/// The tests that hold everywhere, in short; where tests do less than all, one of each kind.
+/// The tests that hold everywhere, in short.
 fn same_bytes_as_ever() {
-    let all = share(2) == 2;
     let policies = [None, Some(Policy::Traced), Some(Policy::Native)];
     let shapes = [Shape::One, Shape::Two, Shape::Resizable, Shape::Pieces];
-    for policy in policies.into_iter().take(if all { 3 } else { 1 }) {
+    for &policy in first_or_all(1, &policies) {
         let config = Config {
             cases: share(60),
             failure_persistence: None,
@@ -88,10 +87,10 @@ fn same_bytes_as_ever() {
         });
         run.unwrap_or_else(|failure| panic!("{policy:?}: {failure}"));
     }
-    for shape in shapes.into_iter().take(if all { 4 } else { 1 }) {
+    for &shape in first_or_all(1, &shapes) {
         for policy in [Policy::Traced, Policy::Native] {
             snapshots_are_consistent_cuts(shape, policy, share(15));
-            if all {
+            if is_whole() {
                 first_snapshots_are_consistent_cuts(shape, policy, 2);
             }
         }

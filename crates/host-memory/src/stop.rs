@@ -350,6 +350,8 @@ mod tests {
         );
         // SAFETY: the handler is async-signal-safe, and nobody else here uses this signal.
         unsafe { sigaction(Signal::SIGWINCH, &action) }.unwrap();
+        // Whoever started us may have blocked it, as perf(1) does.
+        SigSet::from(Signal::SIGWINCH).thread_unblock().unwrap();
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (me, round) = (gettid(), u32::MAX);
         SLOTS[0].tid.store(me, SeqCst);

@@ -238,7 +238,7 @@ fn churn() {
 
 /// 20,000 mappings, before and after the recording has begun.
 fn many(file: &str) {
-    let (root, count) = (Vmar::root_self(), 20_000);
+    let (root, count) = (Vmar::root_self(), share(20_000).max(2_000) as usize);
     let vmo = Vmo::create((count * page()) as u64).expect("a VMO");
     let map = |at: usize| {
         root.map_with_policy(0, &vmo, (at * page()) as u64, page(), RW, Policy::Native)

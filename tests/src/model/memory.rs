@@ -1,5 +1,7 @@
 //! The bytes behind VMOs, and whose content each page is.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 
 use crate::page;
@@ -43,8 +45,10 @@ pub(super) struct Memory {
     pub(super) resizable: bool,
     /// An untouched page was looked at through a mapping.
     pub(super) zeros_seen: bool,
-    /// A page was written so that it perhaps has the bytes again that it once had.
+    /// A page was written so that it has the bytes again that it once had.
     pub(super) same_written: bool,
+    /// What bytes each page once had, as hashes.
+    pub(super) once: Vec<HashSet<u64>>,
 }
 
 impl Memory {
@@ -57,6 +61,7 @@ impl Memory {
             resizable,
             zeros_seen: false,
             same_written: false,
+            once: vec![HashSet::from([hash(&vec![0; page()])]); pages],
         }
     }
 
@@ -67,6 +72,7 @@ impl Memory {
         for at in 0..clone.pages.len() {
             if let Some(&content) = self.pages.get(first + at) {
                 clone.pages[at] = content;
+                clone.once[at] = self.once[first + at].clone();
                 let from = (first + at) * page();
                 clone.bytes[at * page()..][..page()]
                     .copy_from_slice(&self.bytes[from..from + page()]);
@@ -81,11 +87,14 @@ impl Memory {
             return;
         }
         let pages = at / page()..(at + data.len()).div_ceil(page());
-        // Less than a word in the first page or the last.
-        let first = (pages.start + 1) * page() - at;
-        let last = at + data.len() - (pages.end - 1) * page();
-        self.same_written |= first.min(last).min(data.len()) < 2 * WORD;
+        pages.clone().for_each(|page| self.have_written(page));
         self.commit(pages, contents);
+    }
+
+    /// A page's bytes are new.
+    fn have_written(&mut self, at: usize) {
+        let bytes = &self.bytes[at * page()..][..page()];
+        self.same_written |= !self.once[at].insert(hash(bytes));
     }
 
     /// Gives every page of the range a content of its own.
@@ -100,16 +109,16 @@ impl Memory {
         if bytes.is_empty() {
             return;
         }
+        self.bytes[bytes.clone()].fill(0);
         for at in bytes.start / page()..bytes.end.div_ceil(page()) {
             let part = bytes.start.max(at * page())..bytes.end.min((at + 1) * page());
             if part.len() == page() {
                 self.pages[at] = None;
             } else if self.pages[at].is_some() {
                 self.pages[at] = Some(contents.fresh());
-                self.same_written = true;
+                self.have_written(at);
             }
         }
-        self.bytes[bytes].fill(0);
     }
 
     pub(super) fn resize(&mut self, bytes: usize, contents: &mut Contents) {
@@ -119,7 +128,13 @@ impl Memory {
         }
         self.bytes.resize(end, 0);
         self.pages.resize(end / page(), None);
+        let zeros = HashSet::from([hash(&vec![0; page()])]);
+        self.once.resize(end / page(), zeros);
     }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(bytes)
 }
 
 /// What a VMO is charged with, in the words of object info.

@@ -87,8 +87,6 @@ impl World {
         for (index, data) in moved.chunks(page()).enumerate() {
             let start = (at + index) * page();
             if holds[index] {
-                // Zeros in a file may have been read only.
-                memory.same_written |= data.iter().all(|&byte| byte == 0);
                 memory.write(start, data, &mut self.contents);
             } else {
                 memory.zero(start..start + page(), &mut self.contents);

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use cowspace_tests::processes::own_descriptors;
+use cowspace_tests::processes::{own_descriptors, was_inherited};
 use zygote::Zygote;
 
 use crate::agent::Agents;
@@ -34,8 +34,7 @@ fn passed_on(command: &mut Command) -> Vec<String> {
         let fd: i32 = fd.parse().expect("a number");
         // Number and file are ours, or it is none that anybody but the engine would open.
         ours.get(&fd).is_some_and(|of| of == to)
-            || to.contains("memfd")
-            || to.contains("anon_inode")
+            || (to.contains("memfd") || to.contains("anon_inode")) && !was_inherited(fd, to)
     };
     text.lines().filter(is_ours).map(str::to_owned).collect()
 }

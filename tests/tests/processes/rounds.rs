@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use cowspace::{Vmar, Vmo, VmoChildOptions};
 use cowspace_tests::page;
 use cowspace_tests::processes::Holdings;
-use test_share::share;
+use test_share::{first_or_all, share};
 use zygote::{Context, Spawn, Zygote};
 
 use crate::agent::{Agents, told};
@@ -35,7 +35,7 @@ pub(crate) fn leave_nothing_behind(zygote: &Zygote) {
     let warm_up = u64::from(share(WARM_UP).max(300));
     let rounds = u64::from(share(ROUNDS)).max(2 * warm_up);
     // What policy the children have makes no difference to the zygote.
-    for &(zygotes, childrens) in policies().iter().take(share(2) as usize) {
+    for &(zygotes, childrens) in first_or_all(1, policies()) {
         let agents = Agents::new();
         let mapped = Mapped::new(PAGES as usize, zygotes);
         fill(&mapped.memory, 0);
