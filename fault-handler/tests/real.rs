@@ -26,7 +26,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, gettid};
-use test_share::share;
+use test_share::{give_way, share};
 
 const PAGES: usize = 64;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -746,6 +746,7 @@ fn memory_is_replaced_while_threads_fault() {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     assert_is_layer(&rig.bytes());
+                    give_way();
                 }
             });
         }
@@ -891,6 +892,7 @@ fn requests_are_answered_while_threads_fault_and_signals_interrupt() {
             scope.spawn(|| {
                 while goes_on(me) {
                     assert_is_layer(&rig.bytes());
+                    give_way();
                 }
                 // It gets signals as long as it lives.
                 wait_until(|| quiet.load(Ordering::SeqCst));
@@ -904,6 +906,7 @@ fn requests_are_answered_while_threads_fault_and_signals_interrupt() {
                     assert!(total >= before);
                     before = total;
                     rig.handler.record(1);
+                    give_way();
                 }
                 wait_until(|| quiet.load(Ordering::SeqCst));
             });

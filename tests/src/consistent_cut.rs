@@ -14,6 +14,7 @@ use host_memory::access::Volatile;
 use crate::{RW, memory, page, unmap};
 
 use others::{OTHERS, Others};
+use test_share::give_way;
 
 const WRITERS: usize = 3;
 /// Each writer's own pages. More than a fault-around window, so that a cut meets pages in every state.
@@ -72,6 +73,7 @@ fn write(writer: usize, memory: &Volatile, newest: &[AtomicU64], stop: &AtomicBo
         fence(Ordering::SeqCst);
         newest[writer].store(n, Ordering::Release);
         n += 1;
+        give_way();
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::access::Volatile;
-use test_share::{first_or_all, share};
+use test_share::{first_or_all, give_way, share};
 
 /// splitmix64: every run is the same.
 struct Dice(u64);
@@ -301,6 +301,7 @@ fn clones_while_threads_store_are_prefixes() {
                     // Every page in turn, in an order in which neighbours are far apart.
                     let at = first + (count as usize * 37) % EACH;
                     mapped.store(at, count);
+                    give_way();
                 }
             });
         }

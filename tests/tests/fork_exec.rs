@@ -14,6 +14,7 @@ use cowspace::{Policy, Status, Vmar, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::processes::descriptors;
 use cowspace_tests::{RW, bytes_at, memory, page, unmap};
 use host_memory::process::StillCopy;
+use test_share::give_way;
 
 const PAGES: usize = 96;
 
@@ -224,6 +225,7 @@ fn forks_under_load(policy: Policy) {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
+                    give_way();
                 }
             });
         }

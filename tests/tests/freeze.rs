@@ -14,6 +14,7 @@ use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::access::Volatile;
 use host_memory::huge::{huge_page_size, try_collapse};
 use host_memory::pin::Pinned;
+use test_share::give_way;
 
 /// Bytes of a huge page; where there are none, or too large ones to test with, of some pages.
 fn huge() -> usize {
@@ -172,6 +173,7 @@ fn write(memory: &Volatile, writer: usize, stop: &AtomicBool, stores: &AtomicU64
             memory.store_u64(at(n), round);
             stores.fetch_add(1, Ordering::Relaxed);
         }
+        give_way();
     }
 }
 

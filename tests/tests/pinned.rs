@@ -15,6 +15,7 @@ use cowspace_tests::{RW, bytes_at, memory, page, unmap};
 use host_memory::access::Volatile;
 use host_memory::pin::Pinned;
 use rustix::pipe::{SpliceFlags, pipe, splice};
+use test_share::give_way;
 
 /// Enough that a first clone would let threads go on before the file is sealed.
 const PAGES: usize = 600;
@@ -144,6 +145,7 @@ fn write(addr: usize, newest: &AtomicU64, stop: &AtomicBool) {
         assert_eq!(memory.load_u64(BUSY * page()), n - 1, "a store was lost");
         memory.store_u64(BUSY * page(), n);
         newest.store(n, Ordering::Release);
+        give_way();
     }
 }
 
@@ -312,6 +314,7 @@ fn count(memory: &Volatile, first: usize, rounds: &AtomicU64, stop: &AtomicBool)
         }
         n += 1;
         rounds.store(n, Ordering::Relaxed);
+        give_way();
     }
     n
 }

@@ -17,7 +17,7 @@ use fault_handler::{Answer, FaultKind, FaultRecord, OutcomeKind};
 use host_memory::access::Volatile;
 use host_memory::probe::Probe;
 use nix::unistd::gettid;
-use test_share::share;
+use test_share::{give_way, share};
 
 /// Pages that are there before anything is cloned; as many more of the VMO are not.
 const PAGES: usize = 128;
@@ -299,7 +299,10 @@ fn while_clones_are_taken(vmo: &Vmo, mapped: &Volatile) {
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         let start = thread * PAGES;
-                        (start..start + PAGES).for_each(|n| store(mapped, n));
+                        (start..start + PAGES).for_each(|n| {
+                            store(mapped, n);
+                            give_way();
+                        });
                         round.fetch_add(1, Ordering::Relaxed);
                     }
                     gettid().as_raw()

@@ -10,7 +10,7 @@ use std::thread;
 use cowspace::{Policy, Vmar, VmarFlags, Vmo, VmoChildOptions, VmoOp};
 use cowspace_tests::{RW, bytes_at, memory, page, unmap};
 use host_memory::process::StillCopy;
-use test_share::share;
+use test_share::{give_way, share};
 
 const SNAPSHOT: VmoChildOptions = VmoChildOptions::SNAPSHOT;
 
@@ -48,6 +48,7 @@ fn a_write_by_call_during_a_snapshot_is_in_one_of_the_two() {
                 }
                 parent.write(&u64::to_ne_bytes(n), 0).expect("a write");
                 newest.store(n, Ordering::Release);
+                give_way();
             }
         });
         let _stop = StopOnDrop(&stop);
@@ -212,6 +213,7 @@ fn a_first_snapshot_of_two_writable_pieces_is_one_instant() {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
+                    give_way();
                 }
             });
             let _stop = StopOnDrop(&stop);

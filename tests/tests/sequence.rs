@@ -8,7 +8,7 @@ use std::thread;
 use cowspace::{Policy, Vmar, Vmo, VmoChildOptions, fault_stats};
 use cowspace_tests::{RW, memory, page, unmap};
 use host_memory::access::Volatile;
-use test_share::{first_or_all, share};
+use test_share::{first_or_all, give_way, share};
 
 const PAGES: usize = 3000;
 
@@ -141,6 +141,7 @@ fn clones_of_a_sequence_are_prefixes() {
                         return;
                     }
                     bytes.store_u64(n * page(), number);
+                    give_way();
                 }
             }
         });

@@ -9,7 +9,7 @@ use std::thread;
 use cowspace::{Policy, Status, VmarFlags, VmarOp, Vmo, VmoChildOptions};
 use cowspace_tests::zircon::{Region, bytes, can_read, can_write};
 use cowspace_tests::{RW, memory, page};
-use test_share::share;
+use test_share::{give_way, share};
 
 const CHANGERS: usize = 4;
 /// Pages of each changing thread. They lie between those of the others, so that the kernel cuts and merges its areas
@@ -188,6 +188,7 @@ fn count(region: &Region, done: &AtomicBool) -> u64 {
         first.store_u64(0, number);
         second.store_u64(0, number);
         assert_eq!((first.load_u64(0), second.load_u64(0)), (number, number));
+        give_way();
     }
     number
 }

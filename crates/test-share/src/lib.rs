@@ -28,6 +28,13 @@ pub fn first_or_all<T>(few: usize, all: &[T]) -> &[T] {
     if is_whole() { all } else { &all[..few] }
 }
 
+/// Lets other threads run, where tests do less: such a machine has one processor, most of which a thread that stores all the time would have.
+pub fn give_way() {
+    if !is_whole() {
+        std::thread::yield_now();
+    }
+}
+
 fn divisor(text: Option<&str>) -> u32 {
     text.and_then(|text| text.parse().ok()).unwrap_or(1)
 }

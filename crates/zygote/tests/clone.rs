@@ -14,7 +14,7 @@ use cowspace_tests::{entries, runner, tests};
 use host_memory::access::Volatile;
 use host_memory::page::page_size;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use test_share::share;
+use test_share::{give_way, share};
 use zygote::{Child, Context, Entry, Error, Launcher, LeftOut, Missing, Spawn, Stdio, Zygote};
 
 fn main() -> ExitCode {
@@ -627,6 +627,7 @@ fn writers_may_run_meanwhile(zygote: &Zygote) {
                 mapped
                     .memory
                     .store_u64(mapped.memory.len() - page_size(), count);
+                give_way();
             }
         });
         let mut before = 0;
