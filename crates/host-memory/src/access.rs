@@ -132,8 +132,9 @@ impl Volatile {
             }
         };
         load_bytes(first, offset);
-        for (i, word) in words.chunks_exact_mut(WORD).enumerate() {
-            word.copy_from_slice(&self.load_u64(offset + head + i * WORD).to_ne_bytes());
+        let (words, _) = words.as_chunks_mut::<WORD>();
+        for (word, there) in words.iter_mut().zip(self.words(offset + head, middle)) {
+            *word = there.load(Relaxed).to_ne_bytes();
         }
         load_bytes(last, offset + head + middle);
     }
@@ -152,8 +153,9 @@ impl Volatile {
             }
         };
         store_bytes(first, offset);
-        for (i, word) in words.as_chunks::<WORD>().0.iter().enumerate() {
-            self.store_u64(offset + head + i * WORD, u64::from_ne_bytes(*word));
+        let (words, _) = words.as_chunks::<WORD>();
+        for (word, there) in words.iter().zip(self.words(offset + head, middle)) {
+            there.store(u64::from_ne_bytes(*word), Relaxed);
         }
         store_bytes(last, offset + head + middle);
     }
@@ -173,14 +175,23 @@ impl Volatile {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        let addr = self.at(offset, WORD);
+        &self.words(offset, WORD)[0]
+    }
+
+    /// So many bytes, of whole words.
+    fn words(&self, offset: usize, len: usize) -> &[AtomicU64] {
+        if len == 0 {
+            // Wherever that is.
+            return &[];
+        }
+        let addr = self.at(offset, len);
         assert!(
             addr.is_multiple_of(align_of::<AtomicU64>()),
             "offset {offset} is not at a multiple of 8"
         );
-        let pointer = std::ptr::with_exposed_provenance_mut(addr);
-        // SAFETY: as in `byte`, and 4. the address is aligned for it, as checked above.
-        unsafe { AtomicU64::from_ptr(pointer) }
+        let pointer = std::ptr::with_exposed_provenance(addr);
+        // SAFETY: as in `byte`, of each word: all `len` bytes are inside, and an AtomicU64 has the size of a word. 4. The address is aligned for it, as checked above.
+        unsafe { std::slice::from_raw_parts(pointer, len / WORD) }
     }
 
     /// The address of `len` bytes that must be inside.
