@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use fault_handler::{
     Fault, FaultHandler, FaultKind, FaultRecord, Installer, Options, Outcome, OutcomeKind,
@@ -860,7 +861,7 @@ fn sleeps(tid: i32) -> bool {
 
 fn wait_until(condition: impl Fn() -> bool) {
     while !condition() {
-        thread::yield_now();
+        thread::sleep(Duration::from_micros(100));
     }
 }
 

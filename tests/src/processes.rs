@@ -5,6 +5,7 @@ use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use cowspace::Vmar;
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
@@ -122,7 +123,7 @@ pub fn until_idle(launcher: u32) {
 /// Waits until something holds that another process brings about; that has no event to wait for.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 

@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cowspace::{
     Frozen, HandleBased, MapsDetails, MapsInfo, Policy, Rights, Status, Vmar, VmarFlags, Vmo,
@@ -204,7 +205,7 @@ fn threads_go_on_storing_and_lose_nothing() {
                 assert_numbered(|n| word(&clone, n * page()), case.len);
                 // What the writers had stored when the round before ended is in the clone: they never stop.
                 while stores.load(Ordering::Relaxed) <= before {
-                    thread::yield_now();
+                    thread::sleep(Duration::from_micros(100));
                 }
                 before = stores.load(Ordering::Relaxed);
             }

@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cowspace::inspect::{
     Client, HomeRecord, Inspection, MapRecord, VmoKindRecord, connect, listen,
@@ -494,7 +495,7 @@ fn faults_go_on_while_a_process_is_looked_into() {
                         }
                         // Stores have gone on since the last look, or go on now.
                         while stored.load(Ordering::Relaxed) == before {
-                            thread::yield_now();
+                            thread::sleep(Duration::from_micros(100));
                         }
                         before = stored.load(Ordering::Relaxed);
                     }

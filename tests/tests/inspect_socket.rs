@@ -161,6 +161,11 @@ fn sockets_of_killed_processes_are_swept() {
         // A file that is no socket stays, whatever its name.
         let other = folder.join("cowspace").join("999999999");
         fs::write(&other, "").expect("a file");
+        // It sweeps before it answers, and so will not any more.
+        connect(lives.pid())
+            .expect("it listens")
+            .live()
+            .expect("an answer");
         first.kill();
         assert!(stale.exists());
         let listener = listen().expect("a socket");

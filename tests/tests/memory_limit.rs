@@ -242,7 +242,7 @@ fn fails_without_a_signal(maps: usize) {
     let others_go_on = || {
         let seen = count.load(Ordering::Relaxed);
         while count.load(Ordering::Relaxed) == seen {
-            thread::yield_now();
+            thread::sleep(Duration::from_micros(100));
         }
     };
     thread::scope(|scope| {

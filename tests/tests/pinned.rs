@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cowspace::{Policy, Status, TransferDataOptions, Vmar, Vmo, VmoChildOptions};
 use cowspace_tests::{RW, bytes_at, memory, page, unmap};
@@ -360,7 +361,7 @@ fn a_refused_first_clone_loses_nothing(policy: Policy, pages: usize) {
             }
             let seen = rounds[0].load(Ordering::Relaxed);
             while rounds[0].load(Ordering::Relaxed) < seen + 3 && !counting[0].is_finished() {
-                thread::yield_now();
+                thread::sleep(Duration::from_micros(100));
             }
         }
         drop((holds, into));

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use cowspace::{
     Policy, Vmar, Vmo, VmoChildOptions, fault_stats, record_faults, stop_recording_faults,
@@ -313,7 +314,7 @@ fn while_clones_are_taken(vmo: &Vmo, mapped: &Volatile) {
                 for round in &rounds {
                     let before = round.load(Ordering::Relaxed);
                     while round.load(Ordering::Relaxed) == before {
-                        thread::yield_now();
+                        thread::sleep(Duration::from_micros(100));
                     }
                 }
                 drop(clone(vmo));

@@ -159,7 +159,7 @@ fn a_script_gives_its_value_or_the_reason_why_not() {
     ] {
         assert_eq!(server.post(script), (status, body.to_owned()), "{script}");
     }
-    for (script, status, said) in [
+    let hostile = [
         ("moo()", 422, "TypeError: moo\n    at deeper ("),
         ("let = ;", 422, "SyntaxError"),
         ("(function f() { f() })()", 422, "call stack"),
@@ -169,14 +169,16 @@ fn a_script_gives_its_value_or_the_reason_why_not() {
             "RangeError: aside",
         ),
         ("for (;;) {}", 504, "--timeout"),
-        ("/(a*)*b/.test('a'.repeat(1000))", 504, "--timeout"),
         (
             "const all = []; for (;;) all.push({})",
             507,
             "--memory-limit",
         ),
         ("for (;;) console.log('x'.repeat(1e6))", 507, "wrote more"),
-    ] {
+        // Takes its whole time, as one above does.
+        ("/(a*)*b/.test('a'.repeat(1000))", 504, "--timeout"),
+    ];
+    for &(script, status, said) in first_or_all(hostile.len() - 1, &hostile) {
         let (got, body) = server.post(script);
         assert_eq!(got, status, "{script}: {body}");
         assert!(body.contains(said), "{script}: {body}");

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use cowspace::{Policy, Vmar, VmarFlags, Vmo};
 use fault_recording::{Ended, FaultKind, FaultRecord, Probe, ProcessRecording};
@@ -659,7 +660,7 @@ fn an_interrupted_run_shows_what_it_has() {
         .expect("the command starts");
     while faults_in(&record) == 0 {
         assert_eq!(child.try_wait().expect("a child"), None);
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_micros(100));
     }
     kill(pid(&child), Signal::SIGINT).expect("it is there");
     let output = child.wait_with_output().expect("it ends");

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The environment variable: a number that [`share`] divides by. Without it, or if it is none, that is 1.
 pub const DIVISOR: &str = "COWSPACE_TEST_SHARE";
@@ -28,10 +30,12 @@ pub fn first_or_all<T>(few: usize, all: &[T]) -> &[T] {
     if is_whole() { all } else { &all[..few] }
 }
 
-/// Lets other threads run, where tests do less: such a machine has one processor, most of which a thread that stores all the time would have.
+/// Lets other threads run, where tests do less: such a machine has one processor, most of which a thread that calls this all the time would have.
+/// It sleeps for a millisecond now and then, since in an emulated machine it is dear to go from one process to another.
 pub fn give_way() {
-    if !is_whole() {
-        std::thread::yield_now();
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    if !is_whole() && CALLS.fetch_add(1, Ordering::Relaxed).is_multiple_of(16) {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

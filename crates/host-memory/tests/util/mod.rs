@@ -128,6 +128,6 @@ pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
             start.elapsed() < Duration::from_secs(60),
             "waited a minute in vain"
         );
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
