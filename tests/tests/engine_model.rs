@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use cowspace::Policy;
-use cowspace_tests::model::{Looks, World, programs};
+use cowspace::{Policy, VmarFlags, VmoChildOptions};
+use cowspace_tests::model::{Looks, Move, Op, Part, Place, Program, World, programs};
 use cowspace_tests::page;
 use proptest::prelude::*;
 use test_share::share;
@@ -50,4 +50,60 @@ proptest! {
     fn all_that_can_be_asked_is_the_models_after_each_step_if_mixed(program in programs(60)) {
         World::new(None, Looks::Always).run(&program);
     }
+}
+
+/// Two clones share a page, and one of them gives it to the other: that shows the same bytes as before, and may go on sharing them.
+#[test]
+fn a_page_is_moved_to_where_it_is_already() {
+    let flags = VmarFlags::CAN_MAP_SPECIFIC | VmarFlags::CAN_MAP_READ | VmarFlags::CAN_MAP_WRITE;
+    let clone = |first, pages| Op::CloneMapping {
+        part: Part {
+            mapping: 0,
+            via: 0,
+            first,
+            pages,
+            beyond: false,
+        },
+        options: VmoChildOptions::SNAPSHOT,
+    };
+    let program = Program(vec![
+        Op::Create {
+            pages: 8,
+            resizable: false,
+            discardable: false,
+        },
+        Op::MapAll {
+            vmar: 0,
+            vmo: 0,
+            native: false,
+        },
+        Op::Allocate {
+            vmar: 0,
+            place: Place::Anywhere,
+            pages: 1,
+            flags,
+        },
+        Op::Store {
+            mapping: 0,
+            at: 2 * page() + 972,
+            len: 3 * page() - 967,
+        },
+        Op::Close { vmo: 0 },
+        clone(11, 5),
+        clone(12, 2),
+        Op::MapAll {
+            vmar: 20,
+            vmo: 6,
+            native: false,
+        },
+        Op::Transfer(Move {
+            to: 0,
+            at: 7,
+            from: 7,
+            from_at: 13,
+            pages: 1,
+            odd: 0,
+        }),
+    ]);
+    World::new(Some(Policy::Traced), Looks::Always).run(&program);
 }
