@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -35,7 +36,7 @@ pub enum Linkage {
 
 impl Library {
     /// Builds it without optimizations and installs it in the build folder; `None`, having said so, where there is no C
-    /// compiler, C++ compiler or pkg-config.
+    /// compiler, C++ compiler or pkg-config, or the build folder is another user's.
     ///
     /// # Panics
     ///
@@ -48,7 +49,13 @@ impl Library {
             }
         }
         let folder = build_folder();
-        let lock = File::create(folder.join("c-library.lock")).expect("a lock file");
+        let lock = match File::create(folder.join("c-library.lock")) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                println!("SKIP the C library: this user cannot install it in the build folder");
+                return None;
+            }
+            lock => lock.expect("a lock file"),
+        };
         flock(&lock, FlockOperation::LockExclusive).expect("the lock");
         let prefix = folder.join("c-library");
         let script = root().join("scripts/install-c");

@@ -33,6 +33,24 @@ pub const NOT_HERE: u8 = 77;
 /// `USERFAULTFD_IOC_NEW`, the request of `/dev/userfaultfd` (linux/userfaultfd.h).
 const IOC_NEW: u64 = 0xaa00;
 
+/// Whether root may become [`NOBODY`]; says so where not: in a user namespace without that user.
+pub fn has_nobody(test: &str) -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    // First here, first outside, how many (user_namespaces(7)).
+    let number = |text: &str| text.parse::<u64>().ok();
+    let holds = map.lines().any(|line| {
+        let fields: Vec<Option<u64>> = line.split_whitespace().map(number).collect();
+        let [Some(first), _, Some(count)] = fields[..] else {
+            return false;
+        };
+        (first..first.saturating_add(count)).contains(&NOBODY.into())
+    });
+    if !holds {
+        println!("SKIP {test}: this user namespace has no user {NOBODY}");
+    }
+    holds
+}
+
 /// One of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Place {

@@ -136,6 +136,9 @@ fn malloc_lives_on_vmos_of_lesser_machines() {
 /// Nor does recording call it from where it must not.
 #[test]
 fn malloc_lives_on_vmos_while_faults_are_recorded() {
+    if !has_descriptors("malloc on VMOs", 1024) {
+        return;
+    }
     let Some(library) = Library::installed() else {
         return;
     };
@@ -162,6 +165,9 @@ fn malloc_lives_on_vmos_while_faults_are_recorded() {
 /// Nor does answering whoever looks into it, again and again.
 #[test]
 fn malloc_lives_on_vmos_of_a_process_that_is_looked_into() {
+    if !has_descriptors("malloc on VMOs", 1024) {
+        return;
+    }
     let Some(library) = Library::installed() else {
         return;
     };
