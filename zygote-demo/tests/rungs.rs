@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use cowspace_tests::rung::{NOBODY, Place};
+use host_memory::probe::Probe;
 use serde_json::Value;
 
 /// A folder that everybody gets to, with the program and a little text.
@@ -104,9 +105,12 @@ fn at(place: Place, traced: Option<bool>) {
     }
 }
 
+/// Traced where the system lets everybody and we can; elsewhere the device may be open, or not. (scripts/matrix/init runs this with both values.)
 #[test]
 fn as_an_unprivileged_user() {
-    at(Place::Nobody, None);
+    let everybody = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    let may = everybody.is_ok_and(|text| text.trim() == "1") && Probe::get().traced.is_yes();
+    at(Place::Nobody, may.then_some(true));
 }
 
 #[test]
