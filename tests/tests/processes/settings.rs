@@ -22,6 +22,7 @@ const FILTERED_ENOSYS: &str = "userfaultfd fails with ENOSYS";
 const ORDINARY_USER: &str = "an ordinary user";
 /// What the probe masks itself, see [`host_memory::probe`].
 const MASKED: &str = "COWSPACE_DISABLE";
+
 /// The first thing in `main`: puts the program into the setting that it was executed for, if any. An error is the exit code to end with.
 pub(crate) fn enter() -> Result<(), ExitCode> {
     let Ok(setting) = std::env::var(SETTING) else {
